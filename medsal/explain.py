@@ -1,0 +1,177 @@
+"""The verb: from a model and an image to a saliency map."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medsal.methods import Explainer, Method, get_method, options_of
+from medsal.origin import Origin, affine_of, origins_of
+from medsal.probe import Layer, Probe
+from medsal.result import SaliencyMap, map_targets
+from medsal.targets import Predicted, as_target, settle
+
+__all__ = ["Origin", "SaliencyMap", "explain", "layers"]
+
+
+def explain(
+    model: nn.Module,
+    image: Tensor,
+    target: Any = None,
+    method: str | Explainer = "gradcam",
+    layer: str | None = None,
+    *,
+    forward_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> SaliencyMap:
+    """Where in the image did the model look?
+
+    The model, the image, the random state and the caller's grad mode are as before afterwards,
+    whatever happens inside.
+
+    Args:
+        model: any module; a network of MONAI, say.
+        image: ``(n, c, *s)`` tensor or MetaTensor, 1 to 3 spatial axes. It comes back untouched.
+        target: what to explain: None = the predicted class of each sample; a class; a target such
+            as `ClassScore`, `Difference`, `Region`; any callable ``output -> (n,)``; or a list of
+            these.
+        method: a name in `METHODS`, or a method.
+        layer: dotted name of the layer, for methods that use one; None = the last layer that still
+            has all spatial axes.
+        forward_kwargs: further arguments of the model's forward pass.
+        **options: of the method, when it is given by name.
+
+    Returns:
+        The raw map, one per sample and target, with what was asked and found.
+
+    Raises:
+        TypeError: for an image or target of the wrong kind, or an option that the method does not
+            have.
+        ValueError: for an image of the wrong shape or with NaN, or a target that gives no score
+            per sample.
+        LookupError: for a method, layer or class that does not exist; near names are given.
+
+    Example:
+        >>> from torch import nn, rand
+        >>> net = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(), nn.Linear(4, 2)) >>> explain(net, rand(1, 1, 16, 16, 16)).layer
+        '1'
+    """
+    _check_image(image)
+    chosen = _chosen(method, layer, options)
+    asked = as_target(target)
+    probe = Probe(model, asked, dict(forward_kwargs or {}))
+    if not getattr(chosen, "one_pass", False):
+        # Methods that look at changed images explain what the clean one shows.
+        probe = _settled(probe, image)
+    data = _maps(chosen, probe, image)
+    _check_map(data, probe, image)
+    return SaliencyMap(
+        data=data.detach().float(),
+        image=image.detach().as_subclass(Tensor),
+        output=probe.record.output,
+        target=map_targets(asked, lambda each: settle(each, probe.record.output)),
+        method=chosen,
+        layer=_one_or_all(probe.record.layers),
+        affine=affine_of(image),
+        cells=probe.record.cells,
+        seen=None,
+        origins=origins_of(image),
+        notes=(*probe.record.notes, *_notes(data)),
+        model=probe.card(),
+    )
+
+
+def layers(
+    model: nn.Module, image: Tensor, *, forward_kwargs: Mapping[str, Any] | None = None
+) -> list[Layer]:
+    """The layers that a forward pass of this image meets, with the shapes that they put out.
+
+    The one that ``layer=None`` means is marked as default.
+    """
+    _check_image(image)
+    return Probe(model, Predicted(), dict(forward_kwargs or {})).layers(image)
+
+
+def _check_image(image: Tensor) -> None:
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"expected the image as a torch tensor or MetaTensor, got {type(image).__name__}"
+        )
+    if not image.is_floating_point():
+        raise TypeError(
+            f"expected an image of floats, as networks take it, got {image.dtype}; "
+            f"use image.float()"
+        )
+    if not 3 <= image.ndim <= 5 or 0 in image.shape:
+        raise ValueError(
+            f"expected an image (samples, channels, 1 to 3 spatial axes), got the shape "
+            f"{tuple(image.shape)}; a single scan needs image[None]"
+        )
+    finite = image.detach().as_subclass(Tensor).isfinite()
+    if not bool(finite.all()):
+        raise ValueError(
+            f"expected a finite image, got {int((~finite).sum())} voxels that are NaN or infinite"
+        )
+
+
+def _chosen(method: str | Explainer, layer: str | None, options: Mapping[str, Any]) -> Explainer:
+    given = {**options, **({} if layer is None else {"layer": layer})}
+    if isinstance(method, str):
+        return get_method(method, **given)
+    if not callable(method) or isinstance(method, type):
+        raise TypeError(
+            f"expected a method's name or a method such as medsal.GradCAM(), got {method!r}"
+            + ("; call it to make one" if isinstance(method, type) else "")
+        )
+    if not given:
+        return method
+    known = options_of(type(method)) if isinstance(method, Method) else ()
+    unknown = [name for name in given if name not in known]
+    if unknown or not isinstance(method, Method):
+        raise TypeError(
+            f"{method!r} has no option {(unknown or list(given))[0]!r}; "
+            f"it has: {', '.join(known) or 'none'}"
+        )
+    changed: Method = dataclasses.replace(method, **given)  # type: ignore[type-var]
+    return changed
+
+
+def _settled(probe: Probe, image: Tensor) -> Probe:
+    output = probe.output(image)
+    return dataclasses.replace(
+        probe, target=map_targets(probe.target, lambda each: settle(each, output))
+    )
+
+
+def _maps(method: Explainer, probe: Probe, image: Tensor) -> Tensor:
+    """The maps of all targets, ``(n, t, *s)``; a plain callable is asked for one at a time."""
+    if isinstance(method, Method) or not isinstance(probe.target, tuple):
+        return method(probe, image.detach().as_subclass(Tensor))
+    return torch.cat(
+        [_maps(method, dataclasses.replace(probe, target=each), image) for each in probe.targets], 1
+    )
+
+
+def _check_map(data: Tensor, probe: Probe, image: Tensor) -> None:
+    expected = (image.shape[0], len(probe.targets), *image.shape[2:])
+    if not isinstance(data, Tensor) or tuple(data.shape) != expected:
+        got = tuple(data.shape) if isinstance(data, Tensor) else type(data).__name__
+        raise ValueError(f"a method gives a map of the shape {expected}, got {got}")
+    if not bool(data.isfinite().all()):
+        raise ValueError(
+            "the map has NaN or infinite values; check the model's output for this image"
+        )
+
+
+def _notes(data: Tensor) -> tuple[str, ...]:
+    empty = (data.detach().flatten(2).abs().amax(2) == 0).nonzero().tolist()
+    said = ", ".join(f"sample {i} target {j}" for i, j in empty)
+    note = f"empty map ({said}): no evidence for the target was found, which is not 'unimportant'"
+    return (note,) if said else ()
+
+
+def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return names[0] if len(names) == 1 else names or None

@@ -1,0 +1,92 @@
+"""Methods by name: the one dict that everything else asks."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from medsal.probe import Probe
+from medsal.types import Image, Map
+
+Explainer = Callable[[Probe, Image], Map]
+"""Anything that is called with a probe and an image ``(n, c, *s)`` and gives a map ``(n, 1,
+*s)``."""
+
+
+class Method:
+    """A way to explain a probe at an image: a frozen value that holds its options and no model.
+
+    Subclasses are frozen dataclasses. Called with a probe of ``t`` targets they give ``(n, t,
+    *s)``.
+
+    Attributes:
+        name: the name in `METHODS`.
+        source: the paper, with its equation.
+        one_pass: it looks at the clean image alone, so the predicted class may be read off its own
+            pass.
+    """
+
+    name: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    one_pass: ClassVar[bool] = False
+
+    def __call__(self, probe: Probe, image: Image) -> Map:
+        raise TypeError(
+            f"{type(self).__name__} does not say how to explain; define __call__(probe, image)"
+        )
+
+
+METHODS: dict[str, type[Method]] = {}
+
+M = TypeVar("M", bound=type[Method])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator that puts a method into `METHODS`.
+
+    Raises:
+        ValueError: when the name is taken, or the class does not cite its source.
+    """
+
+    def add(cls: M) -> M:
+        if name in METHODS:
+            raise ValueError(
+                f"expected a new method name, got {name!r}, which {METHODS[name].__name__} has"
+            )
+        if not cls.source:
+            raise ValueError(
+                f"expected {cls.__name__} to cite its source (a class attribute); got none"
+            )
+        cls.name = name
+        METHODS[name] = cls
+        return cls
+
+    return add
+
+
+def get_method(name: str, **options: Any) -> Method:
+    """The method of a name, with its options.
+
+    Raises:
+        LookupError: when there is no method of that name; near ones are given.
+        TypeError: when the method has no such option.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(name.lower(), METHODS, n=3, cutoff=0.4) or list(METHODS)
+        raise LookupError(f"medsal has no method {name!r}; near it: {', '.join(map(repr, near))}")
+    known = options_of(METHODS[name])
+    for option in options:
+        if option not in known:
+            raise TypeError(
+                f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}"
+            )
+    return METHODS[name](**options)
+
+
+def options_of(method: type[Method]) -> tuple[str, ...]:
+    """The names of a method's options."""
+    return (
+        tuple(f.name for f in dataclasses.fields(method) if f.init)
+        if dataclasses.is_dataclass(method)
+        else ()
+    )

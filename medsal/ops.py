@@ -1,0 +1,46 @@
+"""Maths that ignores how many spatial axes there are."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medsal.types import Features
+
+INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def spatial(x: Tensor) -> tuple[int, ...]:
+    """The spatial axes of ``(n, k, *s)``, to reduce over: ``(2, ...)``."""
+    return tuple(range(2, x.ndim))
+
+
+def spatial_mean(x: Features) -> Features:
+    """The mean over all spatial axes, kept as axes of size 1: ``(n, k, 1, ...)``."""
+    return x.mean(spatial(x), keepdim=True)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Linear, bilinear or trilinear interpolation onto a grid.
+
+    Args:
+        x: ``(n, k, *f)``.
+        size: voxels along each spatial axis.
+
+    Returns:
+        ``(n, k, *size)``: both grids span the same extent (``align_corners=False``), so a cell's
+        value sits at the cell's centre.
+
+    Raises:
+        ValueError: when ``size`` has another number of axes than ``x``, or not 1 to 3.
+    """
+    axes = x.ndim - 2
+    if axes != len(size) or axes not in INTERPOLATION:
+        raise ValueError(
+            f"expected features with {len(size)} spatial axes (1 to 3) for the grid {tuple(size)}, "
+            f"got the shape {tuple(x.shape)}"
+        )
+    # Interpolation in half precision is coarse, and missing on some devices.
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)

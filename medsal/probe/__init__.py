@@ -1,0 +1,17 @@
+"""Visiting a model and leaving it as it was: the only package that touches one."""
+
+from medsal.probe.card import ModelCard
+from medsal.probe.layers import Layer, list_layers
+from medsal.probe.probe import Probe, Record, Tapped
+from medsal.probe.visiting import unwrapped, visiting
+
+__all__ = [
+    "Layer",
+    "ModelCard",
+    "Probe",
+    "Record",
+    "Tapped",
+    "list_layers",
+    "unwrapped",
+    "visiting",
+]

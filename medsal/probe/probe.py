@@ -1,0 +1,359 @@
+"""A model and a target, seen as one function from images to a score per sample."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medsal.probe import layers as lay
+from medsal.probe.card import ModelCard, card
+from medsal.probe.relus import GuidedReLU
+from medsal.probe.visiting import unwrapped, visiting
+from medsal.targets import checked_scores
+from medsal.types import Features, Image, Scores, Target
+
+
+@dataclass
+class Record:
+    """What the first forward pass of a probe showed, for the result that is made of it."""
+
+    output: Any = None
+    layers: tuple[str, ...] = ()
+    cells: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """A layer's output and its gradients.
+
+    Attributes:
+        layer: the layer's dotted name.
+        activations: ``(n, k, *f)``.
+        gradients: for each target, the gradient of its score by the activations, ``(n, k, *f)``.
+    """
+
+    layer: str
+    activations: Features
+    gradients: tuple[Features, ...]
+
+
+class _Attach(torch.autograd.Function):
+    """The tensor goes on as it is; its gradient goes to the leaf that stands for it."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A model and a target, seen as one function ``image -> one score per sample``.
+
+    It holds no state of the model: every call visits it and leaves no trace. Where ``target`` is a
+    tuple, `scores`, `gradients` and `taps` answer for all of its targets from one forward pass.
+
+    Attributes:
+        model: any module; wrappers of `torch.compile` and `DataParallel` are looked through.
+        target: a target, or a tuple of them.
+        forward_kwargs: further arguments of the model's forward pass.
+    """
+
+    model: nn.Module
+    target: Target | tuple[Target, ...]
+    forward_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=Record, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", unwrapped(self.model))
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return self.target if isinstance(self.target, tuple) else (self.target,)
+
+    def __call__(self, image: Image) -> Scores:
+        """The score of each sample, ``(n,)``; no graph is recorded."""
+        self._single()
+        return self.scores(image)[:, 0]
+
+    def scores(self, image: Image) -> Tensor:
+        """The score of each sample for each target, ``(n, t)``; no graph is recorded."""
+        output = self.output(image)
+        return torch.stack([checked_scores(each, output, len(image)) for each in self.targets], 1)
+
+    def output(self, image: Image) -> Any:
+        """The model's output; no graph is recorded."""
+        with visiting(self.model), torch.no_grad():
+            return self._forward(_plain(image))
+
+    def gradient(self, image: Image, guided: bool = False) -> Image:
+        """The gradient of the score by each voxel, ``(n, c, *s)``; see `gradients`."""
+        self._single()
+        return self.gradients(image, guided)[:, 0]
+
+    def gradients(self, image: Image, guided: bool = False) -> Tensor:
+        """The gradient of each target's score by each voxel, from one forward pass.
+
+        Args:
+            image: ``(n, c, *s)``.
+            guided: let only positive gradients pass each ReLU (guided backpropagation).
+
+        Returns:
+            ``(n, t, c, *s)``.
+
+        Raises:
+            ValueError: when a score does not depend on the image; guided, when the model has no
+                ReLU.
+        """
+        with visiting(self.model):
+            leaf = _plain(image).detach().requires_grad_()
+            rule = GuidedReLU() if guided else None
+            with rule or nullcontext():
+                # A copy goes in: a network may write into its input.
+                output = self._forward(leaf.clone(), copied=True)
+                scores = self._scores(output, len(image))
+            if rule:
+                rule.check(self.model)
+            gradients = [each for (each,) in self._differentiate(scores, [leaf], "the image")]
+        return torch.stack(gradients, 1)
+
+    def tapped(self, image: Image, layer: str | None = None) -> tuple[Features, Features]:
+        """A layer's activations and the score's gradient by them, each ``(n, k, *f)``; see
+        `taps`.
+        """
+        self._single()
+        (tap,) = self.taps(image, [layer] if layer else None)
+        return tap.activations, tap.gradients[0]
+
+    def taps(self, image: Image, names: Sequence[str] | None = None) -> list[Tapped]:
+        """Layers' activations and each score's gradients by them, from one forward pass.
+
+        No graph is recorded before the (first) layer: there the output is detached and becomes the
+        leaf.
+
+        Args:
+            image: ``(n, c, *s)``.
+            names: dotted names; None = the last layer that still has all spatial axes, found in
+                the same pass and remembered for the model.
+
+        Raises:
+            LookupError: when there is no such layer.
+            ValueError: when a layer is not reached, or a score does not depend on it.
+        """
+        wanted = list(names) if names else _listed(lay.remembered_default(self.model))
+        with visiting(self.model):
+            if not wanted:
+                self._reject_script()
+                found, taps = self._search(image)
+                if taps is not None:
+                    return self._noted([taps], image)
+                wanted = [found]
+            return self._noted(self._tap(image, wanted), image)
+
+    def layers(self, image: Image) -> list[lay.Layer]:
+        """Every layer that a forward pass meets, in the order in which they end, the default
+        marked.
+        """
+        self._reject_script()
+        with visiting(self.model), torch.no_grad():
+            return lay.list_layers(self.model, lambda: self._forward(_plain(image)), _plain(image))
+
+    def card(self) -> ModelCard:
+        """Which model it is: its class, size, and the fingerprint of its weights."""
+        return card(self.model)
+
+    def _forward(self, image: Tensor, copied: bool = False) -> Any:
+        output = self.model(image if copied else image.clone(), **self.forward_kwargs)
+        if self.record.output is None:
+            self.record.output = _detached(output)
+        return output
+
+    def _scores(self, output: Any, samples: int) -> list[Tensor]:
+        return [checked_scores(each, output, samples) for each in self.targets]
+
+    def _tap(self, image: Image, names: list[str]) -> list[Tapped]:
+        """One forward pass with the named layers tapped, one backward pass for each target."""
+        meant = {name: lay.named_layer(self.model, name) for name in names}
+        taps: dict[str, Tensor] = {}
+        recording = [True]
+
+        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            part = meant[name][1]
+            leaf, onwards = _leaf(
+                lay.chosen_part(name.partition("[")[0], output, part), bool(set(taps) - {name})
+            )
+            # A checkpointed layer runs again in the backward pass: the same steps, but nothing to
+            # note.
+            if recording[0]:
+                taps[name] = leaf
+            return lay.with_part(output, part, onwards)
+
+        with lay.watching({name: module for name, (module, _) in meant.items()}, watch):
+            scores = self._scores(self._forward(_plain(image)), len(image))
+            recording[0] = False
+            missing = [name for name in names if name not in taps]
+            if missing:
+                raise ValueError(
+                    f"layer {missing[0]!r} takes no part in the forward pass; choose another one"
+                )
+            leaves = [taps[name] for name in names]
+            where = f"layer {', '.join(map(repr, names))}"
+            gradients = list(self._differentiate(scores, leaves, where))
+        return [
+            Tapped(name, leaf.detach(), tuple(each[i].detach() for each in gradients))
+            for i, (name, leaf) in enumerate(zip(names, leaves, strict=True))
+        ]
+
+    def _search(self, image: Image) -> tuple[str, Tapped | None]:
+        """Find the default layer; where it is not the model's own output, its tap comes from the
+        same pass.
+
+        Each layer that may be the last one becomes the leaf, and drops the graph of the one before.
+        """
+        plain = _plain(image)
+        last = lay.LastSpatial(plain)
+        leaves: list[Tensor] = []
+
+        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            if not last.admits(name, module, inputs, output):
+                return None
+            leaf, onwards = _leaf(output)
+            leaves[:] = [leaf]
+            last.went_on(onwards)
+            return onwards
+
+        modules = {name: module for name, module in self.model.named_modules() if name}
+        with lay.watching(modules, watch):
+            output = self._forward(plain)
+        stands = last.ended(output)
+        name = lay.remember_default(self.model, last.name)
+        if not stands:
+            return name, None
+        scores = self._scores(output, len(plain))
+        gradients = self._differentiate(scores, leaves, f"layer {name!r}")
+        return name, Tapped(name, leaves[0].detach(), tuple(each.detach() for (each,) in gradients))
+
+    def _differentiate(
+        self, scores: list[Tensor], leaves: list[Tensor], where: str
+    ) -> Iterator[list[Tensor]]:
+        """The gradients of each score by the leaves; the graph is freed after the last one."""
+        for i, score in enumerate(scores):
+            keep = i < len(scores) - 1
+            found = _scaled_gradients(score, leaves, keep) if score.requires_grad else None
+            if found is None:
+                raise ValueError(
+                    f"the score of {self.targets[i]!r} does not depend on {where}: its gradient is not defined; "
+                    f"choose another target or layer"
+                )
+            yield found
+
+    def _noted(self, taps: list[Tapped], image: Image) -> list[Tapped]:
+        """Put down which layers it was, and warn where a grid has a single cell on an axis."""
+        self.record.layers = tuple(tap.layer for tap in taps)
+        self.record.cells = tuple(taps[0].activations.shape[2:])
+        for tap in taps:
+            grid, size = tuple(tap.activations.shape[2:]), tuple(image.shape[2:])
+            if len(grid) != len(size):
+                raise ValueError(
+                    f"layer {tap.layer!r} puts out the shape {tuple(tap.activations.shape)}, without the "
+                    f"{len(size)} spatial axes of the image; medsal.layers(model, image) lists those that have them"
+                )
+            if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
+                note = self._narrow(tap.layer, grid, image)
+                if note not in self.record.notes:
+                    self.record.notes += (note,)
+                    warnings.warn(note, UserWarning, stacklevel=2)
+        return taps
+
+    def _narrow(self, name: str, grid: tuple[int, ...], image: Image) -> str:
+        axes = tuple(image.shape[2:])
+        wider = {
+            layer.shape[2:]: layer.name
+            for layer in self.layers(image)
+            if layer.shape
+            and len(layer.shape) == image.ndim
+            and all(cells > 1 for cells in layer.shape[2:])
+        }
+        named = ", ".join(f"{layer!r} {shape}" for shape, layer in list(wider.items())[::-1][:3])
+        return (
+            f"layer {name!r} has the grid {grid} for the image {axes}: one cell on an axis says nothing of where along it; "
+            f"give a larger image or a layer with more cells: {named or 'there is none'}"
+        )
+
+    def _single(self) -> None:
+        if len(self.targets) != 1:
+            raise ValueError(
+                f"expected a probe with one target, got {len(self.targets)}; use scores, gradients or taps"
+            )
+
+    def _reject_script(self) -> None:
+        if isinstance(self.model, torch.jit.ScriptModule):
+            lay.named_layer(self.model, "")
+
+
+def _leaf(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
+    """The tensor to differentiate by, and the one that goes on in its place.
+
+    A layer that is called several times becomes the leaf each time: its last call counts.
+    """
+    if behind and tensor.requires_grad:
+        # An earlier layer needs the graph. An in-place activation may follow; it writes into the copy.
+        return tensor, tensor.clone()
+    leaf = tensor.detach().clone().requires_grad_()
+    onwards: Tensor = _Attach.apply(leaf, tensor.detach())  # type: ignore[no-untyped-call]
+    return leaf, onwards
+
+
+def _listed(name: str | None) -> list[str]:
+    return [name] if name else []
+
+
+def _scaled_gradients(score: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor] | None:
+    """The gradients of a score, in float32 at least; None where it does not depend on the leaves.
+
+    Volumetric gradients are near 1e-5 and vanish in float16, whose smallest number is 6e-8. There
+    the score is scaled up, by less when that overflows, and the gradients are scaled back in
+    float32.
+    """
+    device = leaves[0].device.type
+    half = score.dtype == torch.float16 or any(leaf.dtype == torch.float16 for leaf in leaves)
+    half = half or (
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    )
+    scales = (2.0**15, 2.0**7, 1.0) if half else (1.0,)
+    for scale in scales:
+        seed = (score if score.dtype == torch.float64 else score.float()).sum() * scale
+        retain = keep or scale != scales[-1]
+        found = torch.autograd.grad(seed, leaves, retain_graph=retain, allow_unused=True)
+        if any(each is None for each in found):
+            return None
+        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in found]
+        if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
+            return wide
+    return None
+
+
+def _plain(image: Tensor) -> Tensor:
+    """An ordinary tensor of the same numbers: no MetaTensor, no inference tensor, no graph."""
+    plain = image.detach().as_subclass(Tensor)
+    return plain.clone() if plain.is_inference() else plain
+
+
+def _detached(output: Any) -> Any:
+    """The same structure with plain tensors that hold no graph."""
+    if isinstance(output, Tensor):
+        return output.detach().as_subclass(Tensor)
+    if isinstance(output, Mapping):
+        return {key: _detached(value) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        parts = [_detached(value) for value in output]
+        return parts if isinstance(output, list) else tuple(parts)
+    return output

@@ -1,0 +1,154 @@
+"""The result: a raw map with all that is needed to read, place and repeat it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medsal.methods import Explainer
+from medsal.origin import Origin
+from medsal.probe import ModelCard
+from medsal.types import Affine, Image, Map, Mask, Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class SaliencyMap:
+    """Where a network looked: the raw map, with all that is needed to read, place and repeat it.
+
+    Attributes:
+        data: ``(n, t, *s)`` float32, raw: not rescaled, not inverted; one map per sample and
+            target.
+        image: ``(n, c, *s)``, what the network saw.
+        output: the model's output for the image, without a graph.
+        target: what was explained, with the predicted class written out; a tuple where a list was
+            asked for.
+        method: the method, with its options.
+        layer: the layer (or layers) that it used; None for methods without one.
+        affine: ``(4, 4)`` float64, voxel to RAS mm of the map's grid; ``(n, 4, 4)`` where samples
+            differ; None if the image did not bring one.
+        cells: the grid of the layer, before upsampling; None for methods without one.
+        seen: ``(n, 1, *s)`` bool, the voxels that the network saw; None = all.
+        origins: where each sample came from.
+        notes: what its reader should know.
+        model: which model it was.
+    """
+
+    data: Map
+    image: Image
+    output: Any
+    target: Target | tuple[Target, ...]
+    method: Explainer
+    layer: str | tuple[str, ...] | None
+    affine: Affine | None
+    cells: tuple[int, ...] | None
+    seen: Mask | None
+    origins: tuple[Origin, ...]
+    notes: tuple[str, ...]
+    model: ModelCard
+
+    def __repr__(self) -> str:
+        grid = " x ".join(map(str, self.data.shape[2:]))
+        layer = f", layer={self.layer!r}" if self.layer else ""
+        maps = self.data.shape[0] * self.data.shape[1]
+        asked = f"{self.method!r}{layer}, {self.target!r}, {self.model.name}"
+        return f"SaliencyMap({maps} of {grid}, {asked})"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, i: int) -> "SaliencyMap":
+        """One sample of a batch.
+
+        Raises:
+            IndexError: when there is no such sample.
+        """
+        n = len(self)
+        if not -n <= i < n:
+            raise IndexError(f"expected a sample of 0 to {n - 1}, got {i}")
+        i %= n
+        several = self.affine is not None and self.affine.ndim == 3
+        return dataclasses.replace(
+            self,
+            data=self.data[i][None],
+            image=self.image[i][None],
+            output=_sample(self.output, i, n),
+            target=map_targets(self.target, lambda target: _target_of(target, i)),
+            affine=self.affine[i] if several and self.affine is not None else self.affine,
+            seen=None if self.seen is None else self.seen[i][None],
+            origins=(self.origins[i],),
+        )
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets, one per map of a sample."""
+        return self.target if isinstance(self.target, tuple) else (self.target,)
+
+    def peak(self, target: int = 0) -> tuple[int, ...]:
+        """The voxel with the largest magnitude, of one sample's map.
+
+        Raises:
+            ValueError: when there are several samples.
+        """
+        if len(self) != 1:
+            raise ValueError(f"expected one sample, got {len(self)}; take one: result[0].peak()")
+        flat = int(self.data[0, target].abs().argmax())
+        return tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), self.data.shape[2:]))
+
+    def peak_mm(self, target: int = 0) -> tuple[float, float, float]:
+        """Where that voxel lies, in RAS mm.
+
+        Raises:
+            ValueError: when there are several samples, or the image brought no affine.
+        """
+        if self.affine is None:
+            raise ValueError("expected an image with an affine (a MetaTensor), got none: no mm")
+        index = (*self.peak(target), 0, 0)[:3]
+        x, y, z = (self.affine[:3, :3] @ torch.tensor(index).double() + self.affine[:3, 3]).tolist()
+        return x, y, z
+
+    def home(self) -> "SaliencyMap":
+        """The same map on the voxel grid of the file that came in; see `medsal.space.home`."""
+        from medsal.space import home
+
+        return home(self)
+
+    def plot(self, **options: Any) -> "Figure":
+        """Orthogonal slices through the peak as a figure; see `medsal.view.ortho` for the
+        options.
+        """
+        from medsal.view import ortho
+
+        return ortho(self, **options)
+
+    def save(self, path: str | Path, **options: Any) -> list[Path]:
+        """Write the map; the suffix says as what. See `medsal.export.save`."""
+        from medsal.export import save
+
+        return save(self, path, **options)
+
+
+def map_targets(target: Any, change: Callable[[Target], Target]) -> Any:
+    """A target, or each of a tuple, changed."""
+    return tuple(change(each) for each in target) if isinstance(target, tuple) else change(target)
+
+
+def _target_of(target: Target, i: int) -> Target:
+    sample = getattr(target, "sample", None)
+    return sample(i) if sample else target
+
+
+def _sample(output: Any, i: int, n: int) -> Any:
+    if isinstance(output, Tensor):
+        return output[i][None] if output.ndim and len(output) == n else output
+    if isinstance(output, Mapping):
+        return {key: _sample(value, i, n) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        return type(output)(_sample(value, i, n) for value in output)
+    return output

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medsal.methods import Explainer, Method, get_method, options_of
 from medsal.origin import Origin, affine_of, origins_of
-from medsal.probe import Layer, Probe
+from medsal.probe import Layer, Probe, plain, quietly
 from medsal.result import SaliencyMap, map_targets
 from medsal.targets import Predicted, as_target, settle
 
@@ -63,25 +63,26 @@ def explain(
     chosen = _chosen(method, layer, options)
     asked = as_target(target)
     probe = Probe(model, asked, dict(forward_kwargs or {}))
-    if not getattr(chosen, "one_pass", False):
-        # Methods that look at changed images explain what the clean one shows.
-        probe = _settled(probe, image)
-    data = _maps(chosen, probe, image)
-    _check_map(data, probe, image)
-    return SaliencyMap(
-        data=data.detach().float(),
-        image=image.detach().as_subclass(Tensor),
-        output=probe.record.output,
-        target=map_targets(asked, lambda each: settle(each, probe.record.output)),
-        method=chosen,
-        layer=_one_or_all(probe.record.layers),
-        affine=affine_of(image),
-        cells=probe.record.cells,
-        seen=None,
-        origins=origins_of(image),
-        notes=(*probe.record.notes, *_notes(data)),
-        model=probe.card(),
-    )
+    with quietly():
+        if not getattr(chosen, "one_pass", False):
+            # Methods that look at changed images explain what the clean one shows.
+            probe = _settled(probe, image)
+        data = _maps(chosen, probe, plain(image))
+        _check_map(data, probe, image)
+        return SaliencyMap(
+            data=data.detach().float(),
+            image=plain(image),
+            output=probe.record.output,
+            target=map_targets(asked, lambda each: settle(each, probe.record.output)),
+            method=chosen,
+            layer=_one_or_all(probe.record.layers),
+            affine=affine_of(image),
+            cells=probe.record.cells,
+            seen=None,
+            origins=origins_of(image),
+            notes=(*probe.record.notes, *_notes(data)),
+            model=probe.card(),
+        )
 
 
 def layers(
@@ -149,7 +150,7 @@ def _settled(probe: Probe, image: Tensor) -> Probe:
 def _maps(method: Explainer, probe: Probe, image: Tensor) -> Tensor:
     """The maps of all targets, ``(n, t, *s)``; a plain callable is asked for one at a time."""
     if isinstance(method, Method) or not isinstance(probe.target, tuple):
-        return method(probe, image.detach().as_subclass(Tensor))
+        return method(probe, image)
     return torch.cat(
         [_maps(method, dataclasses.replace(probe, target=each), image) for each in probe.targets], 1
     )

@@ -36,6 +36,7 @@ def affine_of(image: Tensor) -> Tensor | None:
 
 
 def origins_of(image: Tensor) -> tuple[Origin, ...]:
+    """Where each sample came from, as far as the meta data of a MetaTensor tell."""
     meta = getattr(image, "meta", None)
     n = len(image)
     if not isinstance(meta, Mapping):

@@ -120,9 +120,7 @@ class SaliencyMap:
         return home(self)
 
     def plot(self, **options: Any) -> "Figure":
-        """Orthogonal slices through the peak as a figure; see `medsal.view.ortho` for the
-        options.
-        """
+        """Orthogonal slices through the peak; see `medsal.view.ortho` for the options."""
         from medsal.view import ortho
 
         return ortho(self, **options)

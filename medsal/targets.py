@@ -23,8 +23,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def main_output(output: Any) -> Tensor:
-    """The tensor that a class or channel index refers to: the output, or the first tensor of a
-    tuple or list.
+    """The tensor that an index refers to: the output, or the first one of a tuple or list.
 
     Raises:
         TypeError: for a dict or anything else: which entry is meant must be said by a callable
@@ -37,7 +36,8 @@ def main_output(output: Any) -> Tensor:
     keys = f" with the keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
     raise TypeError(
         f"expected a tensor, or a tuple or list that starts with one, as the model's output; got "
-        f"{type(output).__name__}{keys}; give a callable, e.g. target=lambda output: output['logits'][:, 0]"
+        f"{type(output).__name__}{keys}; give a callable, e.g. "
+        f"target=lambda output: output['logits'][:, 0]"
     )
 
 
@@ -87,8 +87,9 @@ def _as_index(index: Any) -> int | tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The logit of a class; of a segmentation's output, its logits over the region where it wins
-    (`Region`).
+    """The logit of a class.
+
+    Of a segmentation's output, its logits over the region where the class wins (`Region`).
 
     Args:
         index: the class: an int, or one per sample. A network with one logit has the classes 1 and
@@ -133,8 +134,9 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the model predicts: the class with the largest logit, or the channel that covers most
-    foreground.
+    """What the model predicts: the class with the largest logit.
+
+    Of a segmentation's output, the channel that covers most foreground.
 
     Channel 0 of a segmentation with several channels is the background.
     """
@@ -238,8 +240,8 @@ class Region:
         logits = main_output(output)
         if logits.ndim < 3:
             raise ValueError(
-                f"Region needs an output of voxels (n, channels, *s), got the shape {tuple(logits.shape)}; "
-                f"for a classifier use ClassScore({self.channel})"
+                f"Region needs an output of voxels (n, channels, *s), got the shape "
+                f"{tuple(logits.shape)}; for a classifier use ClassScore({self.channel})"
             )
         return logits
 
@@ -280,8 +282,7 @@ def _single(value: "int | Target | None") -> Target:
 
 
 def as_target(value: Any) -> "Target | tuple[Target, ...]":
-    """What the user meant: None (the prediction), an int, a target, or a list of these (one map
-    per entry).
+    """What the user meant: None (the prediction), an int, a target, or a list of these.
 
     Raises:
         TypeError: for anything else.

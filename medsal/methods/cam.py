@@ -29,12 +29,8 @@ class CAM(Method):
     rectified: ClassVar[bool] = True
 
     def weights(self, activations: Features, gradients: Features) -> Weights:
-        """What each channel (or each of its cells) counts for, broadcast against the
-        activations.
-        """
-        raise TypeError(
-            f"{type(self).__name__} does not say its weights; define weights(activations, gradients)"
-        )
+        """What each channel, or each of its cells, counts for; broadcast against activations."""
+        raise TypeError(f"{type(self).__name__} needs a method weights(activations, gradients)")
 
     def __call__(self, probe: Probe, image: Image) -> Map:
         (tap,) = probe.taps(image, [self.layer] if self.layer else None)
@@ -64,8 +60,8 @@ class GradCAM(CAM):
     """
 
     source: ClassVar[str] = (
-        "Selvaraju et al., 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, "
-        "arXiv:1610.02391, equations 1 and 2"
+        "Selvaraju et al., 2017, Grad-CAM: Visual Explanations from Deep Networks via "
+        "Gradient-based Localization, arXiv:1610.02391, equations 1 and 2"
     )
 
     def weights(self, activations: Features, gradients: Features) -> Weights:

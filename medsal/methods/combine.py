@@ -29,8 +29,8 @@ class GuidedGradCAM(VoxelMethod):
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
-        "Selvaraju et al., 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, "
-        "arXiv:1610.02391, section 3.2"
+        "Selvaraju et al., 2017, Grad-CAM: Visual Explanations from Deep Networks via "
+        "Gradient-based Localization, arXiv:1610.02391, section 3.2"
     )
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:

@@ -36,9 +36,7 @@ class VoxelMethod(Method):
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:
         """A number for each voxel, channel and target, ``(n, t, c, *s)``."""
-        raise TypeError(
-            f"{type(self).__name__} does not say its attributions; define attributions(probe, image)"
-        )
+        raise TypeError(f"{type(self).__name__} needs a method attributions(probe, image)")
 
     def __call__(self, probe: Probe, image: Image) -> Map:
         return _REDUCTIONS[self.channels](self.attributions(probe, image))
@@ -56,8 +54,8 @@ class Gradient(VoxelMethod):
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
-        "Simonyan et al., 2013, Deep Inside Convolutional Networks: Visualising Image Classification Models and "
-        "Saliency Maps, arXiv:1312.6034, section 3"
+        "Simonyan et al., 2013, Deep Inside Convolutional Networks: Visualising Image "
+        "Classification Models and Saliency Maps, arXiv:1312.6034, section 3"
     )
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:
@@ -79,7 +77,8 @@ class GuidedBackprop(VoxelMethod):
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
-        "Springenberg et al., 2015, Striving for Simplicity: The All Convolutional Net, arXiv:1412.6806, section 3.4"
+        "Springenberg et al., 2015, Striving for Simplicity: The All Convolutional Net, "
+        "arXiv:1412.6806, section 3.4"
     )
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:

@@ -1,9 +1,10 @@
 """Visiting a model and leaving it as it was: the only package that touches one."""
 
 from medsal.probe.card import ModelCard
+from medsal.probe.graph import plain
 from medsal.probe.layers import Layer, list_layers
 from medsal.probe.probe import Probe, Record, Tapped
-from medsal.probe.visiting import unwrapped, visiting
+from medsal.probe.visiting import quietly, unwrapped, visiting
 
 __all__ = [
     "Layer",
@@ -12,6 +13,8 @@ __all__ = [
     "Record",
     "Tapped",
     "list_layers",
+    "plain",
+    "quietly",
     "unwrapped",
     "visiting",
 ]

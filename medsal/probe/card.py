@@ -29,9 +29,7 @@ _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.
 
 
 def card(model: nn.Module) -> ModelCard:
-    """The card of a model; its hash is computed again only where a tensor was written to or
-    replaced.
-    """
+    """The card of a model; hashed again only where a tensor was written to or replaced."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     # Inference tensors count no versions: their hash is not remembered.
     if any(tensor.is_inference() for tensor in state.values()):

@@ -58,8 +58,9 @@ def watching(modules: dict[str, nn.Module], watch: Replace) -> Iterator[None]:
 
 
 def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
-    """The module of a dotted name, and which part of its output: ``"encoder[2]"`` means the third
-    tensor.
+    """The module of a dotted name, and which part of its output is meant.
+
+    ``"encoder[2]"`` means the third tensor of a list or tuple.
 
     Raises:
         LookupError: when there is none of that name; near ones are given.
@@ -67,8 +68,8 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            "expected a Python module, got TorchScript, whose layers can't be reached; load the network itself, or use "
-            "a method without a layer, such as 'gradient'"
+            "expected a Python module, got TorchScript, whose layers can't be reached; load the "
+            "network itself, or use a method without a layer, such as 'gradient'"
         )
     layers = {key: module for key, module in model.named_modules() if key}
     if name in layers:
@@ -102,7 +103,8 @@ def chosen_part(name: str, output: Any, part: int | None) -> Tensor:
     )
     kind = type(output).__name__
     raise TypeError(
-        f"layer {name!r} puts out a {kind}, not one tensor; name a part of it: {shapes or 'it has none'}"
+        f"layer {name!r} puts out a {kind}, not one tensor; "
+        f"name a part of it: {shapes or 'it has none'}"
     )
 
 
@@ -117,8 +119,7 @@ def with_part(output: Any, part: int | None, tensor: Tensor) -> Any:
 
 
 class LastSpatial:
-    """Follows a forward pass and keeps the last layer that still has all of the image's spatial
-    axes.
+    """Follows a forward pass and keeps the last layer that still has all spatial axes.
 
     A layer whose grid is 1 voxel wide on every axis counts when strides brought it there, not when
     a global pooling
@@ -159,9 +160,7 @@ class LastSpatial:
             self._points[id(tensor)] = (tensor, True)
 
     def ended(self, output: Any) -> bool:
-        """Whether the layer stands; False when it is the model's own output and the one before
-        must be taken.
-        """
+        """Whether the layer stands; False when it is the output itself: the one before is taken."""
         if self._tensor is None or output is not self._tensor:
             return True
         self.name = self._before
@@ -192,8 +191,9 @@ def remember_default(model: nn.Module, name: str | None) -> str:
     """
     if name is None:
         raise ValueError(
-            f"no layer of {type(model).__name__} keeps the image's spatial axes, so there is no map to make from its features; "
-            f"name a layer (medsal.layers(model, image) lists them), or use a method without one, such as 'gradient'"
+            f"no layer of {type(model).__name__} keeps the image's spatial axes: there are no "
+            f"features to make a map of; name a layer (medsal.layers(model, image) lists them), "
+            f"or use a method without one, such as 'gradient'"
         )
     _default[model] = name
     return name

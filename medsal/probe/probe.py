@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medsal.probe import layers as lay
 from medsal.probe.card import ModelCard, card
+from medsal.probe.graph import detached, gradients_of, leaf_of, plain
 from medsal.probe.relus import GuidedReLU
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
@@ -40,18 +41,6 @@ class Tapped:
     layer: str
     activations: Features
     gradients: tuple[Features, ...]
-
-
-class _Attach(torch.autograd.Function):
-    """The tensor goes on as it is; its gradient goes to the leaf that stands for it."""
-
-    @staticmethod
-    def forward(ctx: Any, leaf: Tensor, tensor: Tensor) -> Tensor:
-        return tensor.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +81,7 @@ class Probe:
     def output(self, image: Image) -> Any:
         """The model's output; no graph is recorded."""
         with visiting(self.model), torch.no_grad():
-            return self._forward(_plain(image))
+            return self._forward(plain(image))
 
     def gradient(self, image: Image, guided: bool = False) -> Image:
         """The gradient of the score by each voxel, ``(n, c, *s)``; see `gradients`."""
@@ -114,7 +103,7 @@ class Probe:
                 ReLU.
         """
         with visiting(self.model):
-            leaf = _plain(image).detach().requires_grad_()
+            leaf = plain(image).detach().requires_grad_()
             rule = GuidedReLU() if guided else None
             with rule or nullcontext():
                 # A copy goes in: a network may write into its input.
@@ -126,9 +115,7 @@ class Probe:
         return torch.stack(gradients, 1)
 
     def tapped(self, image: Image, layer: str | None = None) -> tuple[Features, Features]:
-        """A layer's activations and the score's gradient by them, each ``(n, k, *f)``; see
-        `taps`.
-        """
+        """A layer's activations and the score's gradient by them, each ``(n, k, *f)``."""
         self._single()
         (tap,) = self.taps(image, [layer] if layer else None)
         return tap.activations, tap.gradients[0]
@@ -159,12 +146,10 @@ class Probe:
             return self._noted(self._tap(image, wanted), image)
 
     def layers(self, image: Image) -> list[lay.Layer]:
-        """Every layer that a forward pass meets, in the order in which they end, the default
-        marked.
-        """
+        """Every layer that a forward pass meets, in the order in which they end."""
         self._reject_script()
         with visiting(self.model), torch.no_grad():
-            return lay.list_layers(self.model, lambda: self._forward(_plain(image)), _plain(image))
+            return lay.list_layers(self.model, lambda: self._forward(plain(image)), plain(image))
 
     def card(self) -> ModelCard:
         """Which model it is: its class, size, and the fingerprint of its weights."""
@@ -173,7 +158,7 @@ class Probe:
     def _forward(self, image: Tensor, copied: bool = False) -> Any:
         output = self.model(image if copied else image.clone(), **self.forward_kwargs)
         if self.record.output is None:
-            self.record.output = _detached(output)
+            self.record.output = detached(output)
         return output
 
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
@@ -187,7 +172,7 @@ class Probe:
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             part = meant[name][1]
-            leaf, onwards = _leaf(
+            leaf, onwards = leaf_of(
                 lay.chosen_part(name.partition("[")[0], output, part), bool(set(taps) - {name})
             )
             # A checkpointed layer runs again in the backward pass: the same steps, but nothing to
@@ -197,7 +182,7 @@ class Probe:
             return lay.with_part(output, part, onwards)
 
         with lay.watching({name: module for name, (module, _) in meant.items()}, watch):
-            scores = self._scores(self._forward(_plain(image)), len(image))
+            scores = self._scores(self._forward(plain(image)), len(image))
             recording[0] = False
             missing = [name for name in names if name not in taps]
             if missing:
@@ -213,31 +198,29 @@ class Probe:
         ]
 
     def _search(self, image: Image) -> tuple[str, Tapped | None]:
-        """Find the default layer; where it is not the model's own output, its tap comes from the
-        same pass.
+        """Find the default layer, and tap it in the same pass where it is not the output itself.
 
         Each layer that may be the last one becomes the leaf, and drops the graph of the one before.
         """
-        plain = _plain(image)
-        last = lay.LastSpatial(plain)
+        last = lay.LastSpatial(plain(image))
         leaves: list[Tensor] = []
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if not last.admits(name, module, inputs, output):
                 return None
-            leaf, onwards = _leaf(output)
+            leaf, onwards = leaf_of(output)
             leaves[:] = [leaf]
             last.went_on(onwards)
             return onwards
 
         modules = {name: module for name, module in self.model.named_modules() if name}
         with lay.watching(modules, watch):
-            output = self._forward(plain)
+            output = self._forward(plain(image))
         stands = last.ended(output)
         name = lay.remember_default(self.model, last.name)
         if not stands:
             return name, None
-        scores = self._scores(output, len(plain))
+        scores = self._scores(output, len(image))
         gradients = self._differentiate(scores, leaves, f"layer {name!r}")
         return name, Tapped(name, leaves[0].detach(), tuple(each.detach() for (each,) in gradients))
 
@@ -247,11 +230,11 @@ class Probe:
         """The gradients of each score by the leaves; the graph is freed after the last one."""
         for i, score in enumerate(scores):
             keep = i < len(scores) - 1
-            found = _scaled_gradients(score, leaves, keep) if score.requires_grad else None
+            found = gradients_of(score, leaves, keep) if score.requires_grad else None
             if found is None:
                 raise ValueError(
-                    f"the score of {self.targets[i]!r} does not depend on {where}: its gradient is not defined; "
-                    f"choose another target or layer"
+                    f"the score of {self.targets[i]!r} does not depend on {where}, so it has no "
+                    f"gradient there; choose another target or layer"
                 )
             yield found
 
@@ -263,8 +246,9 @@ class Probe:
             grid, size = tuple(tap.activations.shape[2:]), tuple(image.shape[2:])
             if len(grid) != len(size):
                 raise ValueError(
-                    f"layer {tap.layer!r} puts out the shape {tuple(tap.activations.shape)}, without the "
-                    f"{len(size)} spatial axes of the image; medsal.layers(model, image) lists those that have them"
+                    f"layer {tap.layer!r} puts out the shape {tuple(tap.activations.shape)}, "
+                    f"without the {len(size)} spatial axes of the image; "
+                    f"medsal.layers(model, image) lists those that have them"
                 )
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
                 note = self._narrow(tap.layer, grid, image)
@@ -284,14 +268,16 @@ class Probe:
         }
         named = ", ".join(f"{layer!r} {shape}" for shape, layer in list(wider.items())[::-1][:3])
         return (
-            f"layer {name!r} has the grid {grid} for the image {axes}: one cell on an axis says nothing of where along it; "
-            f"give a larger image or a layer with more cells: {named or 'there is none'}"
+            f"layer {name!r} has the grid {grid} for the image {axes}: one cell on an axis says "
+            f"nothing of where along it; give a larger image or a layer with more cells: "
+            f"{named or 'there is none'}"
         )
 
     def _single(self) -> None:
         if len(self.targets) != 1:
             raise ValueError(
-                f"expected a probe with one target, got {len(self.targets)}; use scores, gradients or taps"
+                f"expected a probe with one target, got {len(self.targets)}; "
+                f"use scores, gradients or taps"
             )
 
     def _reject_script(self) -> None:
@@ -299,61 +285,5 @@ class Probe:
             lay.named_layer(self.model, "")
 
 
-def _leaf(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
-    """The tensor to differentiate by, and the one that goes on in its place.
-
-    A layer that is called several times becomes the leaf each time: its last call counts.
-    """
-    if behind and tensor.requires_grad:
-        # An earlier layer needs the graph. An in-place activation may follow; it writes into the copy.
-        return tensor, tensor.clone()
-    leaf = tensor.detach().clone().requires_grad_()
-    onwards: Tensor = _Attach.apply(leaf, tensor.detach())  # type: ignore[no-untyped-call]
-    return leaf, onwards
-
-
 def _listed(name: str | None) -> list[str]:
     return [name] if name else []
-
-
-def _scaled_gradients(score: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor] | None:
-    """The gradients of a score, in float32 at least; None where it does not depend on the leaves.
-
-    Volumetric gradients are near 1e-5 and vanish in float16, whose smallest number is 6e-8. There
-    the score is scaled up, by less when that overflows, and the gradients are scaled back in
-    float32.
-    """
-    device = leaves[0].device.type
-    half = score.dtype == torch.float16 or any(leaf.dtype == torch.float16 for leaf in leaves)
-    half = half or (
-        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    )
-    scales = (2.0**15, 2.0**7, 1.0) if half else (1.0,)
-    for scale in scales:
-        seed = (score if score.dtype == torch.float64 else score.float()).sum() * scale
-        retain = keep or scale != scales[-1]
-        found = torch.autograd.grad(seed, leaves, retain_graph=retain, allow_unused=True)
-        if any(each is None for each in found):
-            return None
-        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in found]
-        if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
-            return wide
-    return None
-
-
-def _plain(image: Tensor) -> Tensor:
-    """An ordinary tensor of the same numbers: no MetaTensor, no inference tensor, no graph."""
-    plain = image.detach().as_subclass(Tensor)
-    return plain.clone() if plain.is_inference() else plain
-
-
-def _detached(output: Any) -> Any:
-    """The same structure with plain tensors that hold no graph."""
-    if isinstance(output, Tensor):
-        return output.detach().as_subclass(Tensor)
-    if isinstance(output, Mapping):
-        return {key: _detached(value) for key, value in output.items()}
-    if isinstance(output, tuple | list):
-        parts = [_detached(value) for value in output]
-        return parts if isinstance(output, list) else tuple(parts)
-    return output

@@ -20,8 +20,9 @@ _RELUS: set[Any] = {
 # says nothing of them.
 _OTHERS: dict[Any, str] = {
     F.leaky_relu: "LeakyReLU", F.leaky_relu_: "LeakyReLU", F.rrelu: "RReLU", F.rrelu_: "RReLU",
-    F.prelu: "PReLU", torch.prelu: "PReLU", Tensor.prelu: "PReLU", F.elu: "ELU", F.elu_: "ELU", F.selu: "SELU",
-    F.celu: "CELU", F.gelu: "GELU", F.silu: "SiLU", F.mish: "Mish", F.hardswish: "Hardswish", F.softplus: "Softplus",
+    F.prelu: "PReLU", torch.prelu: "PReLU", Tensor.prelu: "PReLU", F.elu: "ELU", F.elu_: "ELU",
+    F.selu: "SELU", torch.selu: "SELU", F.celu: "CELU", torch.celu: "CELU", F.gelu: "GELU",
+    F.silu: "SiLU", F.mish: "Mish", F.hardswish: "Hardswish", F.softplus: "Softplus",
 }  # fmt: skip
 
 
@@ -71,8 +72,8 @@ class GuidedReLU(TorchFunctionMode):
             )
         if not self.relus:
             raise ValueError(
-                f"{name} has no ReLU that is seen in its forward pass, so guided backpropagation would be the "
-                f"plain gradient; use method='gradient' or 'gradcam'"
+                f"{name} has no ReLU that is seen in its forward pass, so guided backpropagation "
+                f"would be the plain gradient; use method='gradient' or 'gradcam'"
             )
 
 

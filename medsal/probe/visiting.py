@@ -36,9 +36,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Ordinary tensors without a graph inside, whatever the caller's grad or inference mode is."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextmanager
 def visiting(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters and recorded gradients inside; every trace removed
-    outside.
+    """Evaluation mode and frozen parameters inside; every trace removed outside.
 
     Restores, also after an exception: the mode of each module, the flag of each parameter, the
     content and identity of each buffer, and the state of the random number generators.

@@ -1,0 +1,75 @@
+"""Where a graph begins and what is taken from it: leaves, gradients, plain tensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Attach(torch.autograd.Function):
+    """The tensor goes on as it is; its gradient goes to the leaf that stands for it."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def leaf_of(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
+    """The tensor to differentiate by, and the one that goes on in its place.
+
+    A layer that is called several times becomes the leaf each time: its last call counts.
+    """
+    if behind and tensor.requires_grad:
+        # An earlier layer needs the graph. An in-place activation that follows writes the copy.
+        return tensor, tensor.clone()
+    leaf = tensor.detach().clone().requires_grad_()
+    onwards: Tensor = _Attach.apply(leaf, tensor.detach())  # type: ignore[no-untyped-call]
+    return leaf, onwards
+
+
+def gradients_of(score: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor] | None:
+    """The gradients of a score, in float32 at least; None where it does not depend on the leaves.
+
+    Volumetric gradients are near 1e-5 and vanish in float16, whose smallest number is 6e-8. There
+    the score is scaled up, by less when that overflows, and the gradients are scaled back in
+    float32.
+    """
+    device = leaves[0].device.type
+    half = score.dtype == torch.float16 or any(leaf.dtype == torch.float16 for leaf in leaves)
+    half = half or (
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    )
+    scales = (2.0**15, 2.0**7, 1.0) if half else (1.0,)
+    for scale in scales:
+        seed = (score if score.dtype == torch.float64 else score.float()).sum() * scale
+        retain = keep or scale != scales[-1]
+        found = torch.autograd.grad(seed, leaves, retain_graph=retain, allow_unused=True)
+        if any(each is None for each in found):
+            return None
+        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in found]
+        if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
+            return wide
+    return None
+
+
+def plain(image: Tensor) -> Tensor:
+    """An ordinary tensor of the same numbers: no MetaTensor, no inference tensor, no graph."""
+    plain = image.detach().as_subclass(Tensor)
+    return plain.clone() if plain.is_inference() else plain
+
+
+def detached(output: Any) -> Any:
+    """The same structure with plain tensors that hold no graph."""
+    if isinstance(output, Tensor):
+        return output.detach().as_subclass(Tensor)
+    if isinstance(output, Mapping):
+        return {key: detached(value) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        parts = [detached(value) for value in output]
+        return parts if isinstance(output, list) else tuple(parts)
+    return output

@@ -1,0 +1,149 @@
+"""Text on a figure: numbers, names, and what there is to say about a map."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from medsal.view.planes import Focus, Grid, Plane
+    from medsal.view.scene import Scene
+
+RESEARCH = "Research use: not a diagnosis"
+EMPTY = "empty map: no positive evidence"
+UNSEEN = "outside what the network saw"
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+_SUPERSCRIPT = str.maketrans(MINUS + "0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float) -> str:
+    """A number with three digits, and with a power of ten where that reads better."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return text.replace("-", MINUS)
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}{TIMES}{power_of_ten(int(power))}".replace("-", MINUS)
+
+
+def power_of_ten(power: int) -> str:
+    """Power of ten as text: "10⁻⁵"."""
+    return "10" + f"{power}".replace("-", MINUS).translate(_SUPERSCRIPT)
+
+
+def tenth(value: float) -> str:
+    """A length or coordinate with one decimal and a true minus sign."""
+    return f"{round(float(value), 1) + 0.0:.1f}".replace("-", MINUS)
+
+
+def named(thing: Any) -> str:
+    """The repr of a value; the bare name of a function or of an object without a repr."""
+    text = repr(thing)
+    if text.startswith("<"):
+        return str(getattr(thing, "__qualname__", type(thing).__name__))
+    return text
+
+
+def place(focus: Focus, grid: Grid) -> str:
+    """Where a point is: RAS mm, or the indices of the array."""
+    if grid.known:
+        return f"RAS ({', '.join(tenth(x) for x in focus.place)}) mm"
+    indices = ", ".join(str(i) for i in focus.voxel[: grid.axes])
+    return f"{grid.unit} ({indices})" if grid.axes > 1 else f"sample {indices}"
+
+
+def caption(plane: Plane, focus: Focus, grid: Grid) -> tuple[str, str]:
+    """Name and position of a plane: ("AXIAL", "z = 8.0 mm · slice 15 of 25")."""
+    position = f"{'xyz'[plane.normal]} = {tenth(focus.place[plane.normal])} mm"
+    if grid.unit == "pixel":
+        return "PICTURE", f"{grid.shape[plane.across]} {TIMES} {grid.shape[plane.vertical]} pixels"
+    if grid.axes == 2:
+        return plane.name.upper(), position
+    count = grid.shape[plane.normal]
+    index = focus.voxel[plane.normal]
+    if not grid.known:
+        return plane.name.upper(), f"slice {index + 1} of {count} of axis {plane.normal}"
+    if grid.flipped[plane.normal]:
+        index = count - 1 - index
+    return plane.name.upper(), f"{position} · slice {index + 1} of {count}"
+
+
+def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str:
+    """The convention of the figure."""
+    if grid.unit == "pixel" or grid.axes == 1:
+        return ""
+    if not grid.known:
+        return "voxel axes, orientation unknown"
+    if all(plane.across != 0 for plane in planes):
+        return ""
+    if radiological:
+        return "radiological: image left = patient right"
+    return "neurological: image left = patient left"
+
+
+def heading(scene: Scene) -> str:
+    """How the map was asked: method, target, model, layer and the size of its cells."""
+    parts = [scene.method, f"target {scene.target}"]
+    if scene.model:
+        parts.append(scene.model)
+    if scene.layer:
+        parts.append(f"layer {scene.layer}" + (f", {scene.cells}" if scene.cells else ""))
+    return " · ".join(parts)
+
+
+def peak(scene: Scene, focus: Focus) -> str:
+    """The value and place of the peak, and of the point shown where it is another."""
+    grid, words = scene.grid, ""
+    if scene.peak is not None:
+        at = grid.at(np.asarray(scene.peak))
+        words = f"Peak {number(scene.value(at))} at {place(at, grid)}"
+        if at.voxel == focus.voxel:
+            return words
+    here = f"shown: {place(focus, grid)}, value {number(scene.value(focus))}"
+    return f"{words} · {here}" if words else here[0].upper() + here[1:]
+
+
+def geometry(grid: Grid) -> str:
+    """How the planes lie: always the scan's own voxels."""
+    if grid.unit == "pixel" or grid.axes == 1:
+        return ""
+    words = "The scan's own voxel planes, not resampled"
+    if grid.known and grid.obliquity > 0.1:
+        words += f"; oblique by {grid.obliquity:.1f} degrees: letters name the closest direction"
+    if grid.known and grid.shear > 0.1:
+        words += f"; a sheared grid ({grid.shear:.1f} degrees) drawn with right angles"
+    return words
+
+
+def cell_size(
+    cells: tuple[int, ...] | None, grid: Grid, seen: NDArray[np.bool_] | None, homed: bool
+) -> str:
+    """The grid of the layer and the size of a cell: "3 x 3 x 3 cells of 51 x 62 x 54 mm".
+
+    On the scan's own grid the axes may stand in another order than the network's, and parts of
+    the scan may not have been seen; then the mean edge is given.
+    """
+    if not cells:
+        return ""
+    unit = "mm" if grid.known else "samples" if grid.axes == 1 else f"{grid.unit}s"
+    count = f" {TIMES} ".join(str(n) for n in cells)
+    whole = seen is None or bool(seen.all())
+    if whole and len(cells) == grid.axes and not (homed and len(set(cells)) > 1):
+        widths = grid.zooms * grid.shape
+        sizes = {axis: widths[k] for k, axis in enumerate(grid.order)}
+        each = (number(sizes[axis] / n) for axis, n in enumerate(cells))
+        return f"{count} cells of {f' {TIMES} '.join(each)} {unit}"
+    share = 1.0 if seen is None else float(seen.mean())
+    volume = float(np.prod((grid.zooms * grid.shape)[list(np.argsort(grid.order))][: grid.axes]))
+    edge = (volume * share / math.prod(cells)) ** (1 / grid.axes)
+    return f"{count} cells, {number(edge)} {unit} wide in the mean"
+
+
+def file_name(path: str | None) -> str:
+    """The last part of a path, "scan" where there is none."""
+    return (PurePath(path).name if path else "") or "scan"

@@ -16,24 +16,23 @@ if TYPE_CHECKING:
 WIDTH = 1.6  # inches, with its text
 TALLEST = 3.0
 STRIP = 0.15  # width of the colours
-TEXT = 7.5  # points
+TEXT, EMPTY = 7.5, 10.0  # points
 
 
 def draw_bar(page: Page, box: Box, shade: Shade) -> None:
     """The bar in the upper part of the box, the raw range below it."""
-    lines = _range(shade)
-    below = 0.12 + line_height(TEXT) * len(lines)
+    lines, top = _range(shade), box.top
     if shade.empty:
-        below = 0.0
+        for line in ("Empty map:", "no positive", "evidence"):
+            page.text(box.left, top, line, EMPTY, weight="bold")
+            top += line_height(EMPTY)
     else:
-        height = min(TALLEST, max(box.height - below, 0.5))
-        _strip(page, Box(box.left, box.top, STRIP, height), shade)
-        below = height + 0.14
+        height = min(TALLEST, max(box.height - 0.12 - line_height(TEXT) * len(lines), 0.5))
+        _strip(page, Box(box.left, top, STRIP, height), shade)
+        top += height
     for k, (line, strong) in enumerate(lines):
         colour = page.ink.text if strong else page.ink.muted
-        weight = "bold" if shade.empty and k < 3 else "normal"
-        top = box.top + below + k * line_height(TEXT)
-        page.text(box.left, top, line, TEXT, color=colour, weight=weight)
+        page.text(box.left, top + 0.14 + k * line_height(TEXT), line, TEXT, color=colour)
 
 
 def _range(shade: Shade) -> list[tuple[str, bool]]:
@@ -44,7 +43,7 @@ def _range(shade: Shade) -> list[tuple[str, bool]]:
         (f"max {number(shade.high)}", True),
     ]
     if shade.empty:
-        return [("empty map:", True), ("no positive", True), ("evidence", True), *lines]
+        return lines
     if shade.threshold > 0:
         lines.append((f"drawn from {number(shade.threshold)}", False))
     if shade.clipped:
@@ -54,7 +53,7 @@ def _range(shade: Shade) -> list[tuple[str, bool]]:
 
 def _strip(page: Page, box: Box, shade: Shade) -> None:
     from matplotlib.cm import ScalarMappable
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     axes = page.axes(box)
     extend = ("both" if shade.signed else "max") if shade.clipped else "neither"
@@ -64,11 +63,14 @@ def _strip(page: Page, box: Box, shade: Shade) -> None:
     power = _power(shade.top)
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(shade.bottom, shade.top)
     inside = [t for t in ticks if shade.bottom - 1e-9 * shade.top <= t <= shade.top * (1 + 1e-9)]
-    bar.ax.yaxis.set_major_locator(FixedLocator(inside))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _tick(v, power)))
+    bar.set_ticks(inside, labels=[_tick(value, power) for value in inside])
     bar.ax.minorticks_off()
     bar.ax.tick_params(
-        labelsize=TEXT, colors=page.ink.text, length=3, width=0.6, labelfontfamily=FAMILY
+        labelsize=TEXT * page.zoom,
+        colors=page.ink.text,
+        length=3,
+        width=0.6,
+        labelfontfamily=FAMILY,
     )
     bar.outline.set(edgecolor=page.ink.line, linewidth=0.6)
     if shade.threshold > 0:

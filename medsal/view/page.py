@@ -42,12 +42,16 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """A figure, its size [inch] and its ink."""
+    """A figure, its size and its ink.
+
+    A figure that is too small for the text counts as a larger one, shown at a smaller `zoom`.
+    """
 
     figure: matplotlib.figure.FigureBase
     width: float
     height: float
     ink: Ink
+    zoom: float = 1.0
 
     def axes(self, box: Box) -> matplotlib.axes.Axes:
         bottom = self.height - box.top - box.height
@@ -64,7 +68,7 @@ class Page:
         """A line whose upper left corner (or right, by `ha`) is at (left, top)."""
         style = {"color": self.ink.text, "va": "baseline", **style}
         base = 1 - (top + ASCENT * size / 72) / self.height
-        self.figure.text(left / self.width, base, words, fontsize=size, **TYPE, **style)
+        self.figure.text(left / self.width, base, words, fontsize=size * self.zoom, **TYPE, **style)
 
 
 TYPE: dict[str, Any] = {"family": FAMILY, "parse_math": False, "usetex": False}
@@ -81,12 +85,14 @@ def new_page(width: float, height: float, dark: bool) -> Page:
     return Page(figure, width, height, ink)
 
 
-def old_page(figure: matplotlib.figure.FigureBase, dark: bool) -> Page:
-    """The caller's figure or subfigure as a page."""
+def old_page(figure: matplotlib.figure.FigureBase, dark: bool, least: tuple[float, float]) -> Page:
+    """The caller's figure or subfigure as a page of at least that width and height [inch]."""
     ink = DARK if dark else LIGHT
     figure.set_facecolor(ink.ground)
     sub: Any = figure  # a Figure or a SubFigure: both have a size
-    return Page(figure, sub.bbox.width / sub.dpi, sub.bbox.height / sub.dpi, ink)
+    width, height = sub.bbox.width / sub.dpi, sub.bbox.height / sub.dpi
+    zoom = min(1.0, width / least[0], height / least[1])
+    return Page(figure, width / zoom, height / zoom, ink, zoom)
 
 
 def _png(figure: Any) -> bytes:

@@ -170,17 +170,21 @@ def _cross(
 
 
 def label_sides(
-    axes: matplotlib.axes.Axes, letters: tuple[str, str, str, str], colour: str, inside: bool
+    axes: matplotlib.axes.Axes,
+    letters: tuple[str, str, str, str],
+    colour: str,
+    inside: bool = False,
+    zoom: float = 1.0,
 ) -> None:
     """The letters of the patient's sides at the edges: left, right, bottom, top."""
     from matplotlib.patheffects import withStroke
 
-    away = -7 if inside else 7
+    away = -7 if inside else 7 * zoom
     spots = ((0, 0.5, -away, 0), (1, 0.5, away, 0), (0.5, 0, 0, -away), (0.5, 1, 0, away))
     for letter, (x, y, dx, dy) in zip(letters, spots, strict=True):
         text = axes.annotate(
             letter, (x, y), (dx, dy), xycoords="axes fraction", textcoords="offset points",
-            ha="center", va="center", fontsize=9, fontweight="bold", color=colour,
+            ha="center", va="center", fontsize=9 * zoom, fontweight="bold", color=colour,
             annotation_clip=False, family=TYPE["family"],
         )  # fmt: skip
         if inside:

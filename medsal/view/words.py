@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,8 @@ def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str
 
 def heading(scene: Scene) -> str:
     """How the map was asked: method, target, model, layer and the size of its cells."""
-    parts = [scene.method, f"target {scene.target}"]
+    method = re.sub(r"\(layer=None\)|layer=None, |, layer=None", "", scene.method)
+    parts = [method, f"target {scene.target}"]
     if scene.model:
         parts.append(scene.model)
     if scene.layer:
@@ -141,7 +143,7 @@ def cell_size(
     share = 1.0 if seen is None else float(seen.mean())
     volume = float(np.prod((grid.zooms * grid.shape)[list(np.argsort(grid.order))][: grid.axes]))
     edge = (volume * share / math.prod(cells)) ** (1 / grid.axes)
-    return f"{count} cells, {number(edge)} {unit} wide in the mean"
+    return f"{count} cells of about {number(edge)} {unit}"
 
 
 def file_name(path: str | None) -> str:

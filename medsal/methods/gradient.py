@@ -82,4 +82,4 @@ class GuidedBackprop(VoxelMethod):
     )
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:
-        return probe.gradients(image, guided=True)
+        return probe.gradients(image, relus="guided")

@@ -66,11 +66,7 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
         LookupError: when there is none of that name; near ones are given.
         TypeError: when the model is TorchScript, whose layers can't be tapped.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(
-            "expected a Python module, got TorchScript, whose layers can't be reached; load the "
-            "network itself, or use a method without a layer, such as 'gradient'"
-        )
+    reject_script(model)
     layers = {key: module for key, module in model.named_modules() if key}
     if name in layers:
         return layers[name], None
@@ -82,6 +78,19 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
         f"{type(model).__name__} has no layer {name!r}; near it: {', '.join(map(repr, near))}; "
         f"all layers: medsal.layers(model, image)"
     )
+
+
+def reject_script(model: nn.Module) -> None:
+    """Refuse TorchScript, whose layers no hook sees.
+
+    Raises:
+        TypeError: when the model is TorchScript.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "expected a Python module, got TorchScript, whose layers can't be reached; load the "
+            "network itself, or use a method without a layer, such as 'gradient'"
+        )
 
 
 def chosen_part(name: str, output: Any, part: int | None) -> Tensor:
@@ -236,3 +245,20 @@ def _described(name: str, module: nn.Module, shapes: Any, default: str | None) -
     one = shapes if isinstance(shapes, tuple) else None
     parts: Sequence[tuple[int, ...]] = () if one is not None else shapes
     return Layer(name, type(module).__name__, one, tuple(parts), name == default)
+
+
+def narrow(name: str, grid: tuple[int, ...], axes: tuple[int, ...], layers: list[Layer]) -> str:
+    """What to tell of a layer with one cell on an axis, and the layers that have more."""
+    wider = {
+        layer.shape[2:]: layer.name
+        for layer in layers
+        if layer.shape
+        and len(layer.shape) == len(axes) + 2
+        and all(cells > 1 for cells in layer.shape[2:])
+    }
+    named = ", ".join(f"{layer!r} {shape}" for shape, layer in list(wider.items())[::-1][:3])
+    return (
+        f"layer {name!r} has the grid {grid} for the image {axes}: one cell on an axis says "
+        f"nothing of where along it; give a larger image or a layer with more cells: "
+        f"{named or 'there is none'}"
+    )

@@ -1,7 +1,7 @@
 """A model and a target, seen as one function from images to a score per sample."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medsal.probe import layers as lay
 from medsal.probe.card import ModelCard, card
 from medsal.probe.graph import detached, gradients_of, leaf_of, plain
-from medsal.probe.relus import GuidedReLU
+from medsal.probe.relus import RULES, Rule
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
@@ -83,35 +83,37 @@ class Probe:
         with visiting(self.model), torch.no_grad():
             return self._forward(plain(image))
 
-    def gradient(self, image: Image, guided: bool = False) -> Image:
+    def gradient(self, image: Image, relus: Rule = "plain") -> Image:
         """The gradient of the score by each voxel, ``(n, c, *s)``; see `gradients`."""
         self._single()
-        return self.gradients(image, guided)[:, 0]
+        return self.gradients(image, relus)[:, 0]
 
-    def gradients(self, image: Image, guided: bool = False) -> Tensor:
+    def gradients(self, image: Image, relus: Rule = "plain") -> Tensor:
         """The gradient of each target's score by each voxel, from one forward pass.
 
         Args:
             image: ``(n, c, *s)``.
-            guided: let only positive gradients pass each ReLU (guided backpropagation).
+            relus: what a ReLU does to the gradient: ``"guided"`` for guided backpropagation,
+                ``"deconvnet"`` for the deconvolutional network's rule.
 
         Returns:
             ``(n, t, c, *s)``.
 
         Raises:
-            ValueError: when a score does not depend on the image; guided, when the model has no
-                ReLU.
+            ValueError: when a score does not depend on the image; with a rule, when the model has
+                no ReLU or other activations besides.
         """
         with visiting(self.model):
             leaf = plain(image).detach().requires_grad_()
-            rule = GuidedReLU() if guided else None
+            rule = RULES[relus]() if relus in RULES else None
+            # The backward pass too: a checkpointed layer runs its ReLUs there once more.
             with rule or nullcontext():
                 # A copy goes in: a network may write into its input.
                 output = self._forward(leaf.clone(), copied=True)
                 scores = self._scores(output, len(image))
-            if rule:
-                rule.check(self.model)
-            gradients = [each for (each,) in self._differentiate(scores, [leaf], "the image")]
+                if rule:
+                    rule.check(self.model)
+                gradients = [each for (each,) in self._differentiate(scores, [leaf], "the image")]
         return torch.stack(gradients, 1)
 
     def tapped(self, image: Image, layer: str | None = None) -> tuple[Features, Features]:
@@ -120,7 +122,32 @@ class Probe:
         (tap,) = self.taps(image, [layer] if layer else None)
         return tap.activations, tap.gradients[0]
 
-    def taps(self, image: Image, names: Sequence[str] | None = None) -> list[Tapped]:
+    def scores_with(
+        self, image: Image, layer: str, change: Callable[[Features], Features], samples: int
+    ) -> Tensor:
+        """The scores ``(samples, t)`` when a layer's output is changed; no graph is recorded.
+
+        Args:
+            image: ``(n, c, *s)``.
+            layer: dotted name.
+            change: from the layer's output to what goes on in its place.
+            samples: how many samples that has.
+
+        Raises:
+            LookupError: when there is no such layer.
+        """
+        module, part = lay.named_layer(self.model, layer)
+
+        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            chosen = lay.chosen_part(layer.partition("[")[0], output, part)
+            return lay.with_part(output, part, change(chosen))
+
+        with visiting(self.model), torch.no_grad(), lay.watching({layer: module}, watch):
+            return torch.stack(self._scores(self._forward(plain(image)), samples), 1)
+
+    def taps(
+        self, image: Image, names: Sequence[str] | None = None, gradients: bool = True
+    ) -> list[Tapped]:
         """Layers' activations and each score's gradients by them, from one forward pass.
 
         No graph is recorded before the (first) layer: there the output is detached and becomes the
@@ -130,15 +157,17 @@ class Probe:
             image: ``(n, c, *s)``.
             names: dotted names; None = the last layer that still has all spatial axes, found in
                 the same pass and remembered for the model.
+            gradients: False for the activations alone, without a graph.
 
         Raises:
             LookupError: when there is no such layer.
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
-        wanted = list(names) if names else _listed(lay.remembered_default(self.model))
-        with visiting(self.model):
+        default = lay.remembered_default(self.model)
+        wanted = list(names or ([default] if default else []))
+        with visiting(self.model), torch.set_grad_enabled(gradients):
             if not wanted:
-                self._reject_script()
+                lay.reject_script(self.model)
                 found, taps = self._search(image)
                 if taps is not None:
                     return self._noted([taps], image)
@@ -147,7 +176,7 @@ class Probe:
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
-        self._reject_script()
+        lay.reject_script(self.model)
         with visiting(self.model), torch.no_grad():
             return lay.list_layers(self.model, lambda: self._forward(plain(image)), plain(image))
 
@@ -182,19 +211,25 @@ class Probe:
             return lay.with_part(output, part, onwards)
 
         with lay.watching({name: module for name, (module, _) in meant.items()}, watch):
-            scores = self._scores(self._forward(plain(image)), len(image))
+            output = self._forward(plain(image))
             recording[0] = False
             missing = [name for name in names if name not in taps]
             if missing:
                 raise ValueError(
                     f"layer {missing[0]!r} takes no part in the forward pass; choose another one"
                 )
-            leaves = [taps[name] for name in names]
-            where = f"layer {', '.join(map(repr, names))}"
-            gradients = list(self._differentiate(scores, leaves, where))
+            return self._differentiated(output, len(image), {name: taps[name] for name in names})
+
+    def _differentiated(self, output: Any, samples: int, leaves: dict[str, Tensor]) -> list[Tapped]:
+        """The layers with their gradients; without them where no graph was recorded."""
+        where = f"layer {', '.join(map(repr, leaves))}"
+        gradients: list[list[Tensor]] = []
+        if torch.is_grad_enabled():
+            scores = self._scores(output, samples)
+            gradients = list(self._differentiate(scores, list(leaves.values()), where))
         return [
             Tapped(name, leaf.detach(), tuple(each[i].detach() for each in gradients))
-            for i, (name, leaf) in enumerate(zip(names, leaves, strict=True))
+            for i, (name, leaf) in enumerate(leaves.items())
         ]
 
     def _search(self, image: Image) -> tuple[str, Tapped | None]:
@@ -220,9 +255,7 @@ class Probe:
         name = lay.remember_default(self.model, last.name)
         if not stands:
             return name, None
-        scores = self._scores(output, len(image))
-        gradients = self._differentiate(scores, leaves, f"layer {name!r}")
-        return name, Tapped(name, leaves[0].detach(), tuple(each.detach() for (each,) in gradients))
+        return name, self._differentiated(output, len(image), {name: leaves[0]})[0]
 
     def _differentiate(
         self, scores: list[Tensor], leaves: list[Tensor], where: str
@@ -251,27 +284,11 @@ class Probe:
                     f"medsal.layers(model, image) lists those that have them"
                 )
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
-                note = self._narrow(tap.layer, grid, image)
+                note = lay.narrow(tap.layer, grid, size, self.layers(image))
                 if note not in self.record.notes:
                     self.record.notes += (note,)
                     warnings.warn(note, UserWarning, stacklevel=2)
         return taps
-
-    def _narrow(self, name: str, grid: tuple[int, ...], image: Image) -> str:
-        axes = tuple(image.shape[2:])
-        wider = {
-            layer.shape[2:]: layer.name
-            for layer in self.layers(image)
-            if layer.shape
-            and len(layer.shape) == image.ndim
-            and all(cells > 1 for cells in layer.shape[2:])
-        }
-        named = ", ".join(f"{layer!r} {shape}" for shape, layer in list(wider.items())[::-1][:3])
-        return (
-            f"layer {name!r} has the grid {grid} for the image {axes}: one cell on an axis says "
-            f"nothing of where along it; give a larger image or a layer with more cells: "
-            f"{named or 'there is none'}"
-        )
 
     def _single(self) -> None:
         if len(self.targets) != 1:
@@ -279,11 +296,3 @@ class Probe:
                 f"expected a probe with one target, got {len(self.targets)}; "
                 f"use scores, gradients or taps"
             )
-
-    def _reject_script(self) -> None:
-        if isinstance(self.model, torch.jit.ScriptModule):
-            lay.named_layer(self.model, "")
-
-
-def _listed(name: str | None) -> list[str]:
-    return [name] if name else []

@@ -116,7 +116,7 @@ def geometry(grid: Grid) -> str:
         return ""
     words = "The scan's own voxel planes, not resampled"
     if grid.known and grid.obliquity > 0.1:
-        words += f"; oblique by {grid.obliquity:.1f} degrees: letters name the closest direction"
+        words += f"; oblique by {grid.obliquity:.1f} degrees: letters name the closest direction, positions hold at the crosshair"
     if grid.known and grid.shear > 0.1:
         words += f"; a sheared grid ({grid.shear:.1f} degrees) drawn with right angles"
     return words

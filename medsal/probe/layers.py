@@ -170,6 +170,9 @@ class LastSpatial:
 
     def ended(self, output: Any) -> bool:
         """Whether the layer stands; False when it is the output itself: the one before is taken."""
+        # Of several outputs, the first is the one that classes and channels refer to.
+        while isinstance(output, tuple | list) and output:
+            output = output[0]
         if self._tensor is None or output is not self._tensor:
             return True
         self.name = self._before

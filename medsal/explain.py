@@ -1,7 +1,7 @@
 """The verb: from a model and an image to a saliency map."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ def explain(
     image: Tensor,
     target: Any = None,
     method: str | Explainer = "gradcam",
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     *,
     forward_kwargs: Mapping[str, Any] | None = None,
     **options: Any,
@@ -38,8 +38,8 @@ def explain(
             as `ClassScore`, `Difference`, `Region`; any callable ``output -> (n,)``; or a list of
             these.
         method: a name in `METHODS`, or a method.
-        layer: dotted name of the layer, for methods that use one; None = the last layer that still
-            has all spatial axes.
+        layer: dotted name of the layer, for methods that use one, or several, fused; None = the
+            last layer that still has all spatial axes.
         forward_kwargs: further arguments of the model's forward pass.
         **options: of the method, when it is given by name.
 
@@ -118,7 +118,9 @@ def _check_image(image: Tensor) -> None:
         )
 
 
-def _chosen(method: str | Explainer, layer: str | None, options: Mapping[str, Any]) -> Explainer:
+def _chosen(
+    method: str | Explainer, layer: str | Sequence[str] | None, options: Mapping[str, Any]
+) -> Explainer:
     given = {**options, **({} if layer is None else {"layer": layer})}
     if isinstance(method, str):
         return get_method(method, **given)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsal.types import Features
+from medsal.types import Features, Weights
 
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -16,7 +16,7 @@ def spatial(x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-def spatial_mean(x: Features) -> Features:
+def spatial_mean(x: Features) -> Weights:
     """The mean over all spatial axes, kept as axes of size 1: ``(n, k, 1, ...)``."""
     return x.mean(spatial(x), keepdim=True)
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from medsal.methods.cam import GradCAM
+from medsal.methods.cam import GradCAM, Layers
 from medsal.methods.gradient import GuidedBackprop, VoxelMethod
 from medsal.methods.registry import register
 from medsal.probe import Probe
@@ -22,10 +22,11 @@ class GuidedGradCAM(VoxelMethod):
     over channels unless ``channels`` says otherwise.
 
     Args:
-        layer: the layer of Grad-CAM; None = the last one that still has all spatial axes.
+        layer: the layer of Grad-CAM, or several; None = the last one that still has all spatial
+            axes.
     """
 
-    layer: str | None = None
+    layer: Layers = None
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (

@@ -123,7 +123,7 @@ class Probe:
         return tap.activations, tap.gradients[0]
 
     def scores_with(
-        self, image: Image, layer: str, change: Callable[[Features], Features], samples: int
+        self, image: Image, layer: str, change: Callable[[Tensor], Tensor], samples: int
     ) -> Tensor:
         """The scores ``(samples, t)`` when a layer's output is changed; no graph is recorded.
 

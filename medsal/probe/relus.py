@@ -23,7 +23,7 @@ _RELUS: set[Any] = {
 _CLIPS: dict[Any, tuple[str, ...]] = {
     F.hardtanh: ("min_val", "max_val"), F.hardtanh_: ("min_val", "max_val"),
     F.threshold: ("threshold", "value"), _THRESHOLD: ("threshold", "value"),
-    F.threshold_: ("threshold", "value"), torch.threshold: ("threshold", "value"),
+    torch.threshold_: ("threshold", "value"), torch.threshold: ("threshold", "value"),
     torch.clamp: ("min", "max"), torch.clamp_: ("min", "max"), Tensor.clamp: ("min", "max"),
     Tensor.clamp_: ("min", "max"), torch.clamp_min: ("min",), torch.clamp_min_: ("min",),
     Tensor.clamp_min: ("min",), Tensor.clamp_min_: ("min",),
@@ -112,7 +112,7 @@ class GuidedReLU(ReLURule):
     def relu(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
         output: Tensor = func(*args, **kwargs)
         if output.requires_grad:
-            output.register_hook(_positive)
+            output.register_hook(_positive)  # type: ignore[no-untyped-call]
         return output
 
 

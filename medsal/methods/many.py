@@ -1,0 +1,106 @@
+"""Many changed images through one probe, several in one pass of the model.
+
+A method that looks at changed images makes them one by one and reads the answers one by one; here
+they are folded into passes of bounded size. A target may differ from sample to sample (a class or
+a region for each), so what is repeated is always the whole batch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medsal.probe import Probe
+from medsal.types import Image, Scores, Target
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A target for a batch that is repeated several times along the sample axis.
+
+    Args:
+        target: the target of one batch.
+        times: how often the batch is repeated.
+        samples: how many samples it has.
+    """
+
+    target: Target
+    times: int
+    samples: int
+
+    def __call__(self, output: Any) -> Scores:
+        parts = [self._part(output, i) for i in range(self.times)]
+        return torch.cat([self.target(part) for part in parts])
+
+    def _part(self, output: Any, i: int) -> Any:
+        """What the model put out for one of the repetitions."""
+        if isinstance(output, Tensor):
+            whole = output.ndim and len(output) == self.times * self.samples
+            return output[i * self.samples : (i + 1) * self.samples] if whole else output
+        if isinstance(output, Mapping):
+            return {key: self._part(value, i) for key, value in output.items()}
+        if isinstance(output, tuple | list):
+            return [self._part(value, i) for value in output]
+        return output
+
+
+def repeated(probe: Probe, times: int, samples: int) -> Probe:
+    """The probe for a batch of ``samples`` that is repeated ``times``."""
+    if times == 1:
+        return probe
+    targets = tuple(Repeated(each, times, samples) for each in probe.targets)
+    return replace(probe, target=targets if isinstance(probe.target, tuple) else targets[0])
+
+
+def answers(
+    ask: Callable[[Probe, Image], Tensor], probe: Probe, images: Iterable[Tensor], batch: int
+) -> Iterator[Tensor]:
+    """What a probe answers for each of many images, in passes of bounded size.
+
+    Args:
+        ask: from a probe and a batch to an answer with one row per sample, ``(n, ...)``.
+        probe: of the images' model.
+        images: each a batch ``(n, c, *s)``; one of them is in memory for each place in a pass.
+        batch: how many samples go into one pass; a whole ``(n, ...)`` at least.
+
+    Yields:
+        The answer for each, ``(n, ...)``.
+    """
+    source = iter(images)
+    for first in source:
+        samples = len(first)
+        # Further arguments of the forward pass that hold samples would not fit a larger batch.
+        alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
+        times = 1 if alone else max(1, batch // samples)
+        group = [first, *islice(source, times - 1)]
+        found = ask(repeated(probe, len(group), samples), torch.cat(group))
+        yield from torch.split(found, samples)
+
+
+def scores_of(probe: Probe, images: Iterable[Tensor], batch: int) -> Iterator[Tensor]:
+    """The scores of each image, ``(n, t)``."""
+    for found in answers(lambda asked, image: asked.scores(image), probe, images, batch):
+        yield found if found.dtype == torch.float64 else found.float()
+
+
+def gradients_of(probe: Probe, images: Iterable[Tensor], batch: int) -> Iterator[Tensor]:
+    """The gradients of each image's scores by its voxels, ``(n, t, c, *s)``."""
+    return answers(lambda asked, image: asked.gradients(image), probe, images, batch)
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a number of passes, samples or steps that is no whole number of at least 1.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"expected {name} as a whole number of at least 1, got {value!r}")
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: sums over many small numbers are rounded away in half precision."""
+    return x if x.dtype == torch.float64 else x.float()

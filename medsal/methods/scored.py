@@ -1,0 +1,247 @@
+"""Class activation maps whose weights are read off scores: of a changed image or a changed layer.
+
+Also the first class activation map, whose weights are a linear layer's: what a changed layer does
+to the score tells whether there is such a layer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from medsal.methods.cam import CAM
+from medsal.methods.many import check_count, repeated, scores_of, wide
+from medsal.methods.registry import register
+from medsal.ops import resize, spatial, spatial_mean
+from medsal.probe import Probe, Tapped
+from medsal.types import Image, Weights
+
+Divide = Literal["score", "magnitude", "norm", "none"]
+
+
+@register("cam")
+@dataclass(frozen=True)
+class ClassActivationMap(CAM):
+    """CAM: each channel counts by its weight in the linear layer after global average pooling.
+
+    ``map_i = sum_k w_k A_ki`` (equation 2), signed, for the score ``sum_k w_k mean_i A_ki + b``.
+    That head is linear, so ``w_k`` is the sum of the score's gradient over the cells, whatever
+    the modules are called: the map's mean on the layer's grid is the score less the bias. The
+    paper's pooling is a sum, which scales ``w``; here it is the mean, as networks have it.
+
+    Refused where the head is anything else: where the gradient differs from cell to cell, or the
+    score at no activation and at negated activations does not lie on the line.
+    """
+
+    signed: bool = True
+
+    one_pass: ClassVar[bool] = False
+    source: ClassVar[str] = (
+        "Zhou et al., 2016, Learning Deep Features for Discriminative Localization, "
+        "arXiv:1512.04150, equations 1 and 2"
+    )
+
+    def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
+        _check_pooled(tap)
+        _check_linear(probe, image, tap)
+        return (each.sum(spatial(each), keepdim=True) for each in tap.gradients)
+
+
+_ELSE = "use method='gradcam' or 'hirescam', which need no such head"
+
+
+def _tolerance(x: Tensor) -> float:
+    return 1e-3 if x.dtype in (torch.float32, torch.float64) else 5e-2
+
+
+def _check_pooled(tap: Tapped) -> None:
+    """Refuse where the gradient differs from cell to cell: no global average pooling follows."""
+    for gradients in tap.gradients:
+        apart = (gradients - spatial_mean(gradients)).abs().flatten(1).amax(1)
+        if bool((apart > _tolerance(tap.activations) * gradients.abs().flatten(1).amax(1)).any()):
+            raise ValueError(
+                f"expected global average pooling and one linear layer after {tap.layer!r}, as CAM "
+                f"is defined; got a score whose gradient differs from cell to cell; {_ELSE}"
+            )
+
+
+def _check_linear(probe: Probe, image: Image, tap: Tapped) -> None:
+    """Refuse where the score is no linear function of the pooled activations."""
+
+    def score(change: Callable[[Tensor], Tensor]) -> Tensor:
+        return probe.scores_with(image, tap.layer, change, len(image)).double()
+
+    none, there, back = score(torch.zeros_like), score(lambda x: x), score(torch.neg)
+    terms = [each.double() * tap.activations.double() for each in tap.gradients]
+    slope = torch.stack([each.flatten(1).sum(1) for each in terms], 1)
+    size = torch.stack([each.flatten(1).abs().sum(1) for each in terms], 1) + none.abs()
+    apart = torch.maximum((there - none - slope).abs(), (back - none + slope).abs())
+    if bool((apart > _tolerance(tap.activations) * size).any()):
+        raise ValueError(
+            f"expected global average pooling and one linear layer after {tap.layer!r}, as CAM is "
+            f"defined; got a score that is not linear in the pooled activations; {_ELSE}"
+        )
+
+
+@register("scorecam")
+@dataclass(frozen=True)
+class ScoreCAM(CAM):
+    """Score-CAM: each channel counts by the score of the image seen through it.
+
+    ``H_k = minmax(upsampled A_k)``, ``C_k = S(x H_k) - S(0)``, ``weights = softmax_k(C)``,
+    ``map = relu(sum_k weights_k A_k)`` (algorithm 1). A constant channel has ``H = 0``. The
+    baseline is the image 0; with the softmax it has no effect and is not computed.
+
+    The softmax over differences of logits tends to leave a single channel; the authors' code has no
+    softmax and takes the class's probability: ``softmax=False`` with
+    ``target=ClassScore(k, activation="softmax")``. One forward pass for each channel.
+
+    Args:
+        softmax: over the channels, as in the paper; False = ``weights = C``.
+        batch: samples in one pass of the model.
+    """
+
+    softmax: bool = True
+    batch: int = 8
+
+    one_pass: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
+    source: ClassVar[str] = (
+        "Wang et al., 2020, Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
+        "Networks, arXiv:1910.01279, algorithm 1"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("batch", self.batch)
+
+    def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
+        count = tap.activations.shape[1]
+        seen = (image * _mask(tap.activations[:, k], image) for k in range(count))
+        scores = torch.stack(list(scores_of(probe, seen, self.batch)), 1)
+        if self.softmax:
+            scores = scores.softmax(1)
+        else:
+            (none,) = scores_of(probe, [torch.zeros_like(image)], self.batch)
+            scores = scores - none[:, None]
+        return _channel_weights(scores, tap)
+
+
+def _mask(channel: Tensor, image: Tensor) -> Tensor:
+    """A channel ``(n, *f)`` on the image's grid, from 0 to 1; 0 where it is constant."""
+    on_grid = resize(wide(channel[:, None]), image.shape[2:])
+    low = on_grid.amin(spatial(on_grid), keepdim=True)
+    span = on_grid.amax(spatial(on_grid), keepdim=True) - low
+    return ((on_grid - low) / torch.where(span > 0, span, 1)).to(image.dtype)
+
+
+def _channel_weights(weights: Tensor, tap: Tapped) -> Iterator[Weights]:
+    """One weight per channel for each target, from ``(n, k, t)``."""
+    ones = (1 for _ in spatial(tap.activations))
+    shaped = weights.reshape(*weights.shape, *ones).to(wide(tap.activations))
+    return (shaped[:, :, i] for i in range(weights.shape[2]))
+
+
+@register("ablationcam")
+@dataclass(frozen=True)
+class AblationCAM(CAM):
+    """Ablation-CAM: each channel counts by what the score loses without it.
+
+    ``weights_k = (S - S_k) / S``, ``map = relu(sum_k weights_k A_k)``, where ``S_k`` is the score
+    with channel k of the layer set to 0. No gradient is computed. Several channels share one run of
+    what comes before the layer, unless the network needs those samples again later (skip
+    connections).
+
+    Where the score is negative, the paper's division turns the map round: it shows what speaks
+    against the target. A note in the result says so; ``divide="magnitude"`` never does it. Nothing
+    is divided by 0.
+
+    Args:
+        divide: ``"score"`` as in the paper; ``"magnitude"`` by ``|S|``; ``"norm"`` by the
+            channel's Euclidean norm, the slope that the paper starts from; ``"none"``.
+        batch: samples in one pass of the model.
+    """
+
+    divide: Divide = "score"
+    batch: int = 8
+
+    one_pass: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
+    source: ClassVar[str] = (
+        "Desai and Ramaswamy, 2020, Ablation-CAM: Visual Explanations for Deep Convolutional "
+        "Network via Gradient-free Localization, doi:10.1109/WACV45572.2020.9093360, section 3"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("batch", self.batch)
+        if self.divide not in ("score", "magnitude", "norm", "none"):
+            raise ValueError(
+                f"expected divide of ['score', 'magnitude', 'norm', 'none'], got {self.divide!r}"
+            )
+
+    def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
+        whole, *without = _ablated_scores(probe, image, tap, self.batch)
+        losses = whole[:, None] - torch.stack(without, 1)
+        below = torch.ones_like(losses)
+        if self.divide == "norm":
+            below = wide(tap.activations).flatten(2).norm(dim=2)[..., None].expand_as(losses)
+        elif self.divide != "none":
+            below = (whole if self.divide == "score" else whole.abs())[:, None].expand_as(losses)
+        if bool((below < 0).any()):
+            _note_negative(probe)
+        return _channel_weights(losses / torch.where(below == 0, 1, below), tap)
+
+
+def _note_negative(probe: Probe) -> None:
+    note = (
+        "Ablation-CAM of a negative score shows what speaks against the target, as the paper "
+        "divides by the score; divide='magnitude' shows what speaks for it"
+    )
+    if note not in probe.record.notes:
+        probe.record.notes += (note,)
+
+
+def _ablated_scores(probe: Probe, image: Image, tap: Tapped, batch: int) -> Iterator[Tensor]:
+    """The scores ``(n, t)`` with nothing, then with each channel of the layer set to 0."""
+    samples, count = tap.activations.shape[:2]
+    alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
+    times = 1 if alone else max(1, batch // samples)
+    (whole,) = scores_of(probe, [image], batch)
+    yield whole
+    shared = times > 1 and _shares(probe, image, tap.layer, whole)
+    channels = iter(range(count))
+    while group := list(islice(channels, times)):
+        images = image if shared else torch.cat([image] * len(group))
+        yield from _scores_without(probe, images, tap.layer, group, samples)
+
+
+def _scores_without(
+    probe: Probe, image: Image, layer: str, channels: Sequence[int | None], samples: int
+) -> Iterator[Tensor]:
+    """The scores ``(n, t)`` without each of the channels, from one pass."""
+    times = len(channels)
+
+    def change(features: Tensor) -> Tensor:
+        copies = features.clone() if len(image) > samples else torch.cat([features] * times)
+        for copy, channel in zip(torch.split(copies, samples), channels, strict=True):
+            if channel is not None:
+                copy[:, channel] = 0
+        return copies
+
+    asked = repeated(probe, times, samples)
+    scores = wide(asked.scores_with(image, layer, change, times * samples))
+    return iter(torch.split(scores, samples))
+
+
+def _shares(probe: Probe, image: Image, layer: str, whole: Tensor) -> bool:
+    """Whether what follows a layer runs on more samples than the image has."""
+    try:
+        both = list(_scores_without(probe, image, layer, [None, None], len(image)))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    tolerance = _tolerance(image) * (1 + whole.abs().amax())
+    return all(bool(((each - whole).abs() <= tolerance).all()) for each in both)

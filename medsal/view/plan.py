@@ -166,7 +166,7 @@ def _statements(drawing: Drawing) -> list[str]:
     if shade.clipped:
         ends = f"±{words.number(shade.top)}" if shade.signed else words.number(shade.top)
         lines.append(f"The colours end at {ends}: stronger values are drawn in the last colour")
-    parts = (drawing.window.words, scene.channel, words.geometry(scene.grid))
+    parts = (drawing.window.words, scene.channel, words.geometry(scene.grid, scene.own))
     lines.append(" · ".join(part[0].upper() + part[1:] for part in parts if part))
     return lines
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medsal.origin import Origin
 from medsal.result import SaliencyMap
 from medsal.view.planes import Focus, Grid, patient_grid, plain_grid
 from medsal.view.words import cell_size, file_name, named
@@ -28,6 +29,7 @@ class Scene:
         low: smallest raw value among the voxels seen.
         high: largest raw value among the voxels seen.
         peak: turned index of the largest magnitude; None for an empty map.
+        own: the grid is that of the file, not one that transforms made of it.
     """
 
     grid: Grid
@@ -37,6 +39,7 @@ class Scene:
     low: float
     high: float
     peak: tuple[int, ...] | None
+    own: bool
     name: str
     method: str
     target: str
@@ -68,15 +71,16 @@ def scene(
     image, words = _image(result.image[0], grid, channel)
     targets = result.target if isinstance(result.target, tuple) else (result.target,)
     layers = result.layer if isinstance(result.layer, tuple) else (result.layer or "",)
-    origin = result.origins[0] if result.origins else None
+    origin = result.origins[0] if result.origins else Origin()
+    own = _is_own(result, origin)
     return Scene(
-        grid, saliency, image, seen, low, high, peak,
-        name=file_name(origin.path if origin else None),
+        grid, saliency, image, seen, low, high, peak, own,
+        name=file_name(origin.path),
         method=named(result.method),
         target=named(targets[min(target, len(targets) - 1)]),
         model=str(getattr(result.model, "name", "") or ""),
         layer=", ".join(layers),
-        cells=cell_size(result.cells, grid, seen, _homed(result)),
+        cells=cell_size(result.cells, grid, seen, own),
         channel=words,
         notes=tuple(result.notes),
     )  # fmt: skip
@@ -117,10 +121,16 @@ def _affine(affine: Tensor | None) -> Array | None:
 
 
 def _is_picture(result: SaliencyMap, affine: Array) -> bool:
-    """A 2D image that lies nowhere in a patient: in colour, or an identity for its affine."""
-    source = result.origins[0].affine if result.origins else None
-    file = affine if source is None else _numpy(source)
-    return result.image.shape[1] == 3 or bool(np.array_equal(file, np.eye(len(file))))
+    """A 2D image that lies nowhere in a patient: in colour, or its file gave no affine.
+
+    MONAI's reader of pictures leaves the identity, which later transforms may scale, and no
+    original affine; its readers of scans keep the file's own.
+    """
+    origin = result.origins[0] if result.origins else Origin()
+    if result.image.shape[1] == 3 or (origin.path is not None and origin.affine is None):
+        return True
+    file = affine if origin.affine is None else _numpy(origin.affine)
+    return bool(np.array_equal(file, np.eye(len(file))))
 
 
 def _image(image: Tensor, grid: Grid, channel: int | None) -> tuple[Array, str]:
@@ -158,10 +168,17 @@ def _range(
     return low, high, tuple(int(i) for i in np.unravel_index(flat, values.shape)), seen
 
 
-def _homed(result: SaliencyMap) -> bool:
-    """The map may lie on the grid of the file, rather than on the network's."""
-    shape = result.origins[0].shape if result.origins else None
-    return shape is not None and tuple(shape) == tuple(result.data.shape[2:])
+def _is_own(result: SaliencyMap, origin: Origin) -> bool:
+    """The map lies on the grid of the file: brought home, or never moved."""
+    if origin.affine is None or result.affine is None:
+        return False
+    shape = tuple(result.data.shape[2:])
+    here, there = (
+        _numpy(affine).reshape(-1, *affine.shape[-2:])[0]
+        for affine in (result.affine, origin.affine)
+    )
+    same = here.shape == there.shape and bool(np.allclose(here, there, rtol=1e-4, atol=1e-3))
+    return same and (origin.shape is None or tuple(origin.shape[: len(shape)]) == shape)
 
 
 def _numpy(tensor: Tensor) -> Array:

@@ -110,13 +110,17 @@ def peak(scene: Scene, focus: Focus) -> str:
     return f"{words} · {here}" if words else here[0].upper() + here[1:]
 
 
-def geometry(grid: Grid) -> str:
-    """How the planes lie: always the scan's own voxels."""
+def geometry(grid: Grid, own: bool) -> str:
+    """How the planes lie, and whether they are the scan's own or those of the network's input."""
     if grid.unit == "pixel" or grid.axes == 1:
         return ""
-    words = "The scan's own voxel planes, not resampled"
-    if grid.known and grid.obliquity > 0.1:
-        words += f"; oblique by {grid.obliquity:.1f} degrees: letters name the closest direction, positions hold at the crosshair"
+    words = "the scan's own voxel planes, not resampled"
+    if not own:
+        words = "the network's input in its own voxel planes; result.home() lies on the scan"
+    if not grid.known:
+        words = "the image's own voxel planes, not resampled"
+    elif grid.obliquity > 0.1:
+        words += f"; oblique by {grid.obliquity:.1f} degrees: letters name the closest direction"
     if grid.known and grid.shear > 0.1:
         words += f"; a sheared grid ({grid.shear:.1f} degrees) drawn with right angles"
     return words

@@ -11,6 +11,7 @@ from handmade import image_of, make, panels, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from medsal.origin import Origin
 from medsal.view import ortho
 
 
@@ -128,6 +129,15 @@ def test_obliquity_is_stated(spot):
     c, s = np.cos(np.radians(7.7)), np.sin(np.radians(7.7))
     turned[:2, :2] = [[c, -s], [s, c]]
     assert "oblique by 7.7 degrees" in texts(ortho(spot(turned)[0]))
+
+
+def test_the_networks_grid_is_not_called_the_scans(spot):
+    result, _ = spot(np.diag([2.0, 2.0, 3.0, 1.0]))
+    assert "scan's own voxel planes" in texts(ortho(result))
+    origin = Origin(path="a.nii", affine=torch.eye(4).double(), shape=(22, 28, 27))
+    said = texts(ortho(replace(result, origins=(origin,))))
+    assert "scan's own" not in said
+    assert "network's input" in said
 
 
 def test_slice_numbers_count_along_the_files_own_axis(spot):
@@ -270,15 +280,38 @@ def test_rows_first_overrules():
     np.testing.assert_allclose(shown, photo().transpose(1, 0, 2) / 255)
 
 
-def test_a_resized_picture_is_still_a_picture():
-    from medsal.origin import Origin
-
+@pytest.mark.parametrize("original", [None, torch.eye(4).double()], ids=["none", "identity"])
+def test_a_resized_picture_is_still_a_picture(original):
     affine = torch.diag(torch.tensor([2.0, 2.0, 1.0, 1.0])).double()
-    origin = Origin(path="a.png", affine=torch.eye(4).double(), shape=(20, 12))
-    result = make(
-        np.random.default_rng(0).random((1, 10, 6)), np.zeros((10, 6)), affine, origins=(origin,)
-    )
+    origin = Origin(path="a.png", affine=original, shape=(20, 12))
+    image = np.random.default_rng(0).random((1, 10, 6))
+    result = make(image, np.zeros((10, 6)), affine, origins=(origin,))
     assert "PICTURE" in texts(ortho(result))
+
+
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+def test_monais_reader_and_a_network(tmp_path):
+    """A photo through MONAI's own reader and transforms, explained, is upright."""
+    from monai.transforms import Compose, EnsureType, LoadImage, Resize
+    from PIL import Image
+
+    import medsal
+
+    big = photo().repeat(4, axis=0).repeat(4, axis=1)
+    Image.fromarray(big).save(tmp_path / "a.png")
+    load = LoadImage(image_only=True, ensure_channel_first=True)
+    resize = Resize((10, 6), mode="nearest")
+    image = Compose([load, EnsureType(), resize])(tmp_path / "a.png")[None].float()
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(240, 2),
+    )
+    figure = medsal.explain(net, image, target=1, method="gradient").plot()
+    shown = np.asarray(image_of(panels(figure)[0], "image").get_array())
+    np.testing.assert_allclose(shown, photo() / 255)
+    assert "a.png" in texts(figure)
 
 
 @pytest.mark.parametrize("normal", range(3))
@@ -404,8 +437,6 @@ def test_the_callers_figure_subfigure_and_axes(spot):
 @pytest.mark.parametrize("size", [None, (4, 3), (16, 6)])
 def test_no_text_meets_or_leaves_the_page(spot, size):
     """Also with long names and many notes, in any figure."""
-    from medsal.origin import Origin
-
     result, _ = spot(
         np.diag([1.0, 1.0, 3.0, 1.0]),
         origins=(Origin(path="/x/" + "sub-01_acq-highres_" * 12 + "$日本$.nii.gz"),),

@@ -65,6 +65,7 @@ def _strip(page: Page, box: Box, shade: Shade) -> None:
     inside = [t for t in ticks if shade.bottom - 1e-9 * shade.top <= t <= shade.top * (1 + 1e-9)]
     bar.set_ticks(inside, labels=[_tick(value, power) for value in inside])
     bar.ax.minorticks_off()
+    bar.ax.grid(False)
     bar.ax.tick_params(
         labelsize=TEXT * page.zoom,
         colors=page.ink.text,

@@ -80,6 +80,7 @@ def new_page(width: float, height: float, dark: bool) -> Page:
 
     ink = DARK if dark else LIGHT
     figure = Figure(figsize=(width, height), dpi=150, facecolor=ink.ground)
+    figure.set_layout_engine("none")
     # IPython shows plain Figures only once pyplot has been imported.
     setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010
     return Page(figure, width, height, ink)
@@ -90,6 +91,8 @@ def old_page(figure: matplotlib.figure.FigureBase, dark: bool, least: tuple[floa
     ink = DARK if dark else LIGHT
     figure.set_facecolor(ink.ground)
     sub: Any = figure  # a Figure or a SubFigure: both have a size
+    if sub.figure is sub:  # all is placed here; an engine would warn that it finds nothing to do
+        sub.set_layout_engine("none")
     width, height = sub.bbox.width / sub.dpi, sub.bbox.height / sub.dpi
     zoom = min(1.0, width / least[0], height / least[1])
     return Page(figure, width / zoom, height / zoom, ink, zoom)

@@ -47,7 +47,12 @@ def draw_plane(axes: matplotlib.axes.Axes, drawing: Drawing, plane: Plane) -> No
     extent = scene.grid.extent(plane, focus)
     image, saliency = plane.cut(scene.image, index), plane.cut(scene.saliency, index)
     seen = None if scene.seen is None else plane.cut(scene.seen, index)
-    style: dict[str, Any] = {"extent": extent, "interpolation": "nearest", "aspect": "equal"}
+    style: dict[str, Any] = {
+        "extent": extent,
+        "origin": "upper",
+        "interpolation": "nearest",
+        "aspect": "equal",
+    }
     if image.ndim == 2:
         limits: dict[str, Any] = {"vmin": drawing.window.low, "vmax": drawing.window.high}
         axes.imshow(image, cmap="gray", label="image", **limits, **style)
@@ -69,6 +74,7 @@ def draw_signal(axes: matplotlib.axes.Axes, drawing: Drawing) -> None:
     scene, shade = drawing.scene, drawing.shade
     signal = scene.image[:, 0, 0].astype(np.float64)  # (samples, channels)
     count, lanes = signal.shape
+    axes.grid(False)
     style: dict[str, Any] = {
         "extent": (-0.5, count - 0.5, 0.0, 1.0),
         "interpolation": "nearest",
@@ -193,5 +199,6 @@ def label_sides(
 
 def _bare(axes: matplotlib.axes.Axes) -> None:
     axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.grid(False)
     for spine in axes.spines.values():
         spine.set(color="#3c4043", linewidth=0.6)

@@ -478,6 +478,15 @@ def test_matplotlibs_state_is_left_alone(spot):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_users_settings_do_not_turn_the_scan(spot):
+    result, _ = spot(np.eye(4))
+    plain = pixels(ortho(result))
+    settings = {"image.origin": "lower", "image.interpolation": "bilinear", "axes.grid": True}
+    with mpl.rc_context({**settings, "figure.constrained_layout.use": True}):
+        np.testing.assert_array_equal(pixels(ortho(result)), plain)
+        pixels(ortho(result, figure=Figure((12, 5), layout="constrained")))
+
+
 def test_a_figure_shows_itself_and_can_be_pickled(spot):
     figure = spot(np.eye(4))[0].plot()
     assert isinstance(figure, Figure)

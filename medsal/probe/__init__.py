@@ -2,8 +2,9 @@
 
 from medsal.probe.card import ModelCard
 from medsal.probe.graph import plain
-from medsal.probe.layers import Layer, list_layers
-from medsal.probe.probe import Probe, Record, Tapped
+from medsal.probe.layers import Layer
+from medsal.probe.probe import Probe, Record
+from medsal.probe.tapping import Tapped
 from medsal.probe.visiting import quietly, unwrapped, visiting
 
 __all__ = [
@@ -12,7 +13,6 @@ __all__ = [
     "Probe",
     "Record",
     "Tapped",
-    "list_layers",
     "plain",
     "quietly",
     "unwrapped",

@@ -32,12 +32,21 @@ def leaf_of(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
     return leaf, onwards
 
 
-def gradients_of(score: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor] | None:
+def gradients_of(
+    score: Tensor, leaves: list[Tensor], keep: bool, outputs: list[Tensor] | None = None
+) -> list[Tensor] | None:
     """The gradients of a score, in float32 at least; None where it does not depend on the leaves.
 
     Volumetric gradients are near 1e-5 and vanish in float16, whose smallest number is 6e-8. There
     the score is scaled up, by less when that overflows, and the gradients are scaled back in
     float32.
+
+    Args:
+        score: ``(n,)``.
+        leaves: what to differentiate by.
+        keep: keep the graph for another score.
+        outputs: where leaves follow one another in the forward pass, what each was put in place
+            of: then the gradient by the first one alone is given, through all of them.
     """
     device = leaves[0].device.type
     half = score.dtype == torch.float16 or any(leaf.dtype == torch.float16 for leaf in leaves)
@@ -48,13 +57,34 @@ def gradients_of(score: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor
     for scale in scales:
         seed = (score if score.dtype == torch.float64 else score.float()).sum() * scale
         retain = keep or scale != scales[-1]
-        found = torch.autograd.grad(seed, leaves, retain_graph=retain, allow_unused=True)
+        # In this thread, where taps act: checkpointed layers run again in the backward pass.
+        with torch.autograd.set_multithreading_enabled(False):
+            if outputs is None or len(outputs) == 1:
+                grad = torch.autograd.grad
+                found = list(grad(seed, leaves, retain_graph=retain, allow_unused=True))
+            else:
+                found = [_chained(seed, leaves, outputs)]
         if any(each is None for each in found):
             return None
         wide = [each if each.dtype == torch.float64 else each.float() / scale for each in found]
         if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
             return wide
     return None
+
+
+def _chained(seed: Tensor, leaves: list[Tensor], outputs: list[Tensor]) -> Tensor:
+    """The gradient by the first leaf: directly, and through the leaves after it."""
+    found = list(torch.autograd.grad(seed, leaves, retain_graph=True, allow_unused=True))
+    for i in reversed(range(1, len(leaves))):
+        if found[i] is None or not outputs[i].requires_grad:
+            continue
+        through = torch.autograd.grad(
+            outputs[i], leaves[:i], found[i], retain_graph=True, allow_unused=True
+        )
+        for j, each in enumerate(through):
+            if each is not None:
+                found[j] = each if found[j] is None else found[j] + each
+    return found[0]
 
 
 def plain(image: Tensor) -> Tensor:
@@ -66,7 +96,7 @@ def plain(image: Tensor) -> Tensor:
 def detached(output: Any) -> Any:
     """The same structure with plain tensors that hold no graph."""
     if isinstance(output, Tensor):
-        return output.detach().as_subclass(Tensor)
+        return plain(output)
     if isinstance(output, Mapping):
         return {key: detached(value) for key, value in output.items()}
     if isinstance(output, tuple | list):

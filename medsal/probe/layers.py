@@ -1,9 +1,8 @@
-"""Layers: what there is, which one is meant, which one is the default."""
+"""Layers: what there is, which one is meant, what it puts out."""
 
 import difflib
 import re
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 Replace = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 """Called as a layer ends, with its name, module, inputs and output; returns what goes on in the
 output's place, or None."""
 
 _PART = re.compile(r"(?P<name>.*?)\[(?P<part>\d+)\]")
-_default: "weakref.WeakKeyDictionary[nn.Module, str]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,58 @@ class Layer:
     default: bool = False
 
 
+class Sightings:
+    """What a forward pass shows of its layers: their shapes, and on which axis channels lie."""
+
+    def __init__(self, image: Tensor) -> None:
+        self._ndim = image.ndim
+        self._met: dict[str, tuple[str, Any]] = {}
+        # The features of the last layer on a grid that works on the last axis; None: on axis 1.
+        self._features: int | None = None
+
+    def note(self, name: str, module: nn.Module, output: Any) -> None:
+        """Put down what a layer put out as it ended."""
+        self._met.pop(name, None)
+        self._met[name] = (type(module).__name__, _shapes(output))
+        if isinstance(output, Tensor) and output.ndim == self._ndim:
+            if isinstance(module, nn.Linear):
+                self._features = module.out_features
+            elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+                self._features = module.normalized_shape[0]
+            elif isinstance(module, _ConvNd):
+                self._features = None
+
+    def channels_last(self, name: str, tensor: Tensor) -> bool:
+        """Whether a tensor that has just been put out is ``(n, *f, k)``, as in transformers.
+
+        Raises:
+            ValueError: when that can't be told from its shape.
+        """
+        if self._features is None or tensor.ndim != self._ndim:
+            return False
+        first, last = (tensor.shape[axis] == self._features for axis in (1, -1))
+        if first and last:
+            raise ValueError(
+                f"layer {name!r} puts out {tuple(tensor.shape)}, where channels may lie on axis 1 "
+                f"or on the last one; choose another layer: medsal.layers(model, image)"
+            )
+        return last
+
+    def layers(self, default: str | None = None) -> list[Layer]:
+        """The layers, in the order in which they ended."""
+        return [
+            Layer(name, kind, one(shapes), () if one(shapes) else tuple(shapes), name == default)
+            for name, (kind, shapes) in self._met.items()
+        ]
+
+
+def one(shapes: Any) -> tuple[int, ...] | None:
+    """The shape of a single tensor, where it is one."""
+    return shapes if isinstance(shapes, tuple) else None
+
+
 @contextmanager
-def watching(modules: dict[str, nn.Module], watch: Replace) -> Iterator[None]:
+def watching(modules: Sequence[tuple[str, nn.Module]], watch: Replace) -> Iterator[None]:
     """Call ``watch`` as each of these modules ends, in this thread alone."""
     thread = threading.get_ident()
 
@@ -52,8 +101,34 @@ def watching(modules: dict[str, nn.Module], watch: Replace) -> Iterator[None]:
         return hook
 
     with ExitStack() as handles:
-        for name, module in modules.items():
+        for name, module in modules:
             handles.callback(module.register_forward_hook(hook_of(name)).remove)
+        yield
+
+
+@contextmanager
+def batched(model: nn.Module, image: Tensor) -> Iterator[None]:
+    """Refuse an image that a convolution would take for one without an axis of samples.
+
+    Raises:
+        ValueError: when that happens.
+    """
+
+    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == image.ndim:
+            axes = image.ndim - 1
+            raise ValueError(
+                f"expected an image (samples, channels, {axes} spatial axes), as layer {name!r} "
+                f"({type(module).__name__}) takes it, got the shape {tuple(image.shape)}; "
+                f"a single scan needs image[None]"
+            )
+
+    wider = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd) and len(module.kernel_size) == image.ndim - 1
+    ]
+    with watching(wider, watch):
         yield
 
 
@@ -67,7 +142,8 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
         TypeError: when the model is TorchScript, whose layers can't be tapped.
     """
     reject_script(model)
-    layers = {key: module for key, module in model.named_modules() if key}
+    # A module may be registered under several names.
+    layers = {key: module for key, module in model.named_modules(remove_duplicate=False) if key}
     if name in layers:
         return layers[name], None
     match = _PART.fullmatch(name)
@@ -97,13 +173,14 @@ def chosen_part(name: str, output: Any, part: int | None) -> Tensor:
     """The tensor of a layer's output that a name means.
 
     Raises:
-        TypeError: when the output is no tensor and no part (or no such part) is named.
+        TypeError: when the output is no tensor of floats, and no part (or no such part) is named.
     """
-    if part is None and isinstance(output, Tensor):
-        return output
     tensors: list[Any] = list(output) if isinstance(output, tuple | list) else []
     chosen = tensors[part] if part is not None and part < len(tensors) else None
+    chosen = output if part is None else chosen
     if isinstance(chosen, Tensor):
+        if not chosen.is_floating_point():
+            raise TypeError(f"expected a layer of floats, got {chosen.dtype} from layer {name!r}")
         return chosen
     shapes = ", ".join(
         f"'{name}[{i}]' {tuple(each.shape)}"
@@ -127,113 +204,6 @@ def with_part(output: Any, part: int | None, tensor: Tensor) -> Any:
     return type(output)(parts)
 
 
-class LastSpatial:
-    """Follows a forward pass and keeps the last layer that still has all spatial axes.
-
-    A layer whose grid is 1 voxel wide on every axis counts when strides brought it there, not when
-    a global pooling
-    did: tensors of such grids are followed from layer to layer. Containers that hand on a layer's
-        tensor give it their name (``layer4``
-    for ``layer4.1``). The model's own output, a segmentation, does not count.
-    """
-
-    def __init__(self, image: Tensor) -> None:
-        self.image = image
-        self.name: str | None = None
-        self._tensor: Tensor | None = None
-        self._before: str | None = None
-        # By id, with the tensor kept so that the id stays its own: True = shrunk by strides, False
-        # = pooled.
-        self._points: dict[int, tuple[Tensor, bool]] = {}
-
-    def admits(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
-        """Whether this layer's output is the new last one."""
-        if (
-            not isinstance(output, Tensor)
-            or output.ndim != self.image.ndim
-            or not output.is_floating_point()
-        ):
-            return False
-        if output is self._tensor:
-            self.name = name
-            return False
-        if self._is_point(output) and not self._strided(module, inputs, output):
-            return False
-        self._before, self.name = self.name, name
-        return True
-
-    def went_on(self, tensor: Tensor) -> None:
-        """Note the tensor that went on in the admitted output's place."""
-        self._tensor = tensor
-        if self._is_point(tensor):
-            self._points[id(tensor)] = (tensor, True)
-
-    def ended(self, output: Any) -> bool:
-        """Whether the layer stands; False when it is the output itself: the one before is taken."""
-        # Of several outputs, the first is the one that classes and channels refer to.
-        while isinstance(output, tuple | list) and output:
-            output = output[0]
-        if self._tensor is None or output is not self._tensor:
-            return True
-        self.name = self._before
-        return False
-
-    def _is_point(self, tensor: Tensor) -> bool:
-        grid, size = tensor.shape[2:], self.image.shape[2:]
-        return all(cells == 1 for cells in grid) and any(voxels > 1 for voxels in size)
-
-    def _strided(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
-        if id(output) in self._points:
-            return self._points[id(output)][1]
-        tensors = [each for each in inputs if isinstance(each, Tensor) and each.ndim == output.ndim]
-        pooled = "Adaptive" in type(module).__name__ or any(
-            id(each) in self._points and not self._points[id(each)][1] for each in tensors
-        )
-        wide = any(not self._is_point(each) or id(each) in self._points for each in tensors)
-        strided = wide and not pooled
-        self._points[id(output)] = (output, strided)
-        return strided
-
-
-def remember_default(model: nn.Module, name: str | None) -> str:
-    """Keep the default layer of a model, found once.
-
-    Raises:
-        ValueError: when there is none.
-    """
-    if name is None:
-        raise ValueError(
-            f"no layer of {type(model).__name__} keeps the image's spatial axes: there are no "
-            f"features to make a map of; name a layer (medsal.layers(model, image) lists them), "
-            f"or use a method without one, such as 'gradient'"
-        )
-    _default[model] = name
-    return name
-
-
-def remembered_default(model: nn.Module) -> str | None:
-    """The default layer found before, if the model still has it."""
-    name = _default.get(model)
-    return name if name in dict(model.named_modules()) else None
-
-
-def list_layers(model: nn.Module, run: Callable[[], Any], image: Tensor) -> list[Layer]:
-    """Every layer that a forward pass meets, in the order in which they end, the default marked."""
-    last = LastSpatial(image)
-    met: dict[str, tuple[nn.Module, Any]] = {}
-
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        met.pop(name, None)
-        met[name] = (module, _shapes(output))
-        if last.admits(name, module, inputs, output):
-            last.went_on(output)
-
-    layers = {name: module for name, module in model.named_modules() if name}
-    with watching(layers, watch):
-        last.ended(run())
-    return [_described(name, module, shapes, last.name) for name, (module, shapes) in met.items()]
-
-
 def _shapes(output: Any) -> Any:
     if isinstance(output, Tensor):
         return tuple(output.shape)
@@ -244,12 +214,6 @@ def _shapes(output: Any) -> Any:
     )
 
 
-def _described(name: str, module: nn.Module, shapes: Any, default: str | None) -> Layer:
-    one = shapes if isinstance(shapes, tuple) else None
-    parts: Sequence[tuple[int, ...]] = () if one is not None else shapes
-    return Layer(name, type(module).__name__, one, tuple(parts), name == default)
-
-
 def narrow(name: str, grid: tuple[int, ...], axes: tuple[int, ...], layers: list[Layer]) -> str:
     """What to tell of a layer with one cell on an axis, and the layers that have more."""
     wider = {
@@ -257,7 +221,9 @@ def narrow(name: str, grid: tuple[int, ...], axes: tuple[int, ...], layers: list
         for layer in layers
         if layer.shape
         and len(layer.shape) == len(axes) + 2
-        and all(cells > 1 for cells in layer.shape[2:])
+        and all(
+            cells > 1 or cells == size for cells, size in zip(layer.shape[2:], axes, strict=True)
+        )
     }
     named = ", ".join(f"{layer!r} {shape}" for shape, layer in list(wider.items())[::-1][:3])
     return (

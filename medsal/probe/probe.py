@@ -1,7 +1,7 @@
 """A model and a target, seen as one function from images to a score per sample."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from medsal.probe import layers as lay
 from medsal.probe.card import ModelCard, card
-from medsal.probe.graph import detached, gradients_of, leaf_of, plain
+from medsal.probe.default import default_key, remember_default, remembered_default
+from medsal.probe.graph import detached, plain
 from medsal.probe.relus import RULES, Rule
+from medsal.probe.tapping import Pass, Tapped, differentiated
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
@@ -26,21 +28,6 @@ class Record:
     layers: tuple[str, ...] = ()
     cells: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tapped:
-    """A layer's output and its gradients.
-
-    Attributes:
-        layer: the layer's dotted name.
-        activations: ``(n, k, *f)``.
-        gradients: for each target, the gradient of its score by the activations, ``(n, k, *f)``.
-    """
-
-    layer: str
-    activations: Features
-    gradients: tuple[Features, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +90,11 @@ class Probe:
             ValueError: when a score does not depend on the image; with a rule, when the model has
                 no ReLU or other activations besides.
         """
+        rule = RULES[relus]() if relus in RULES else None
+        for module in self.model.modules() if rule else ():
+            lay.reject_script(module)
         with visiting(self.model):
             leaf = plain(image).detach().requires_grad_()
-            rule = RULES[relus]() if relus in RULES else None
             # The backward pass too: a checkpointed layer runs its ReLUs there once more.
             with rule or nullcontext():
                 # A copy goes in: a network may write into its input.
@@ -113,8 +102,8 @@ class Probe:
                 scores = self._scores(output, len(image))
                 if rule:
                     rule.check(self.model)
-                gradients = [each for (each,) in self._differentiate(scores, [leaf], "the image")]
-        return torch.stack(gradients, 1)
+                gradients = differentiated(scores, self.targets, [leaf], "the image")
+        return torch.stack([each for (each,) in gradients], 1)
 
     def tapped(self, image: Image, layer: str | None = None) -> tuple[Features, Features]:
         """A layer's activations and the score's gradient by them, each ``(n, k, *f)``."""
@@ -136,14 +125,10 @@ class Probe:
         Raises:
             LookupError: when there is no such layer.
         """
-        module, part = lay.named_layer(self.model, layer)
-
-        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            chosen = lay.chosen_part(layer.partition("[")[0], output, part)
-            return lay.with_part(output, part, change(chosen))
-
-        with visiting(self.model), torch.no_grad(), lay.watching({layer: module}, watch):
-            return torch.stack(self._scores(self._forward(plain(image)), samples), 1)
+        watched = Pass(self.model, image)
+        with visiting(self.model), torch.no_grad():
+            output = watched.changed(layer, change, lambda: self._forward(plain(image)))
+            return torch.stack(self._scores(output, samples), 1)
 
     def taps(
         self, image: Image, names: Sequence[str] | None = None, gradients: bool = True
@@ -163,29 +148,28 @@ class Probe:
             LookupError: when there is no such layer.
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
-        default = lay.remembered_default(self.model)
-        wanted = list(names or ([default] if default else []))
+        lay.reject_script(self.model)
         with visiting(self.model), torch.set_grad_enabled(gradients):
-            if not wanted:
-                lay.reject_script(self.model)
-                found, taps = self._search(image)
-                if taps is not None:
-                    return self._noted([taps], image)
-                wanted = [found]
-            return self._noted(self._tap(image, wanted), image)
+            if names:
+                return self._tap(image, names)
+            key = default_key(self.model, image, self.forward_kwargs)
+            known = remembered_default(self.model, key)
+            return self._tap(image, [known]) if known else self._search(image, key)
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
         lay.reject_script(self.model)
+        watched = Pass(self.model, plain(image))
         with visiting(self.model), torch.no_grad():
-            return lay.list_layers(self.model, lambda: self._forward(plain(image)), plain(image))
+            return watched.layers(lambda: self._forward(plain(image)))
 
     def card(self) -> ModelCard:
         """Which model it is: its class, size, and the fingerprint of its weights."""
         return card(self.model)
 
     def _forward(self, image: Tensor, copied: bool = False) -> Any:
-        output = self.model(image if copied else image.clone(), **self.forward_kwargs)
+        with lay.batched(self.model, image):
+            output = self.model(image if copied else image.clone(), **self.forward_kwargs)
         if self.record.output is None:
             self.record.output = detached(output)
         return output
@@ -193,102 +177,39 @@ class Probe:
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
         return [checked_scores(each, output, samples) for each in self.targets]
 
-    def _tap(self, image: Image, names: list[str]) -> list[Tapped]:
-        """One forward pass with the named layers tapped, one backward pass for each target."""
-        meant = {name: lay.named_layer(self.model, name) for name in names}
-        taps: dict[str, Tensor] = {}
-        recording = [True]
+    def _tap(self, image: Image, names: Sequence[str]) -> list[Tapped]:
+        watched = Pass(self.model, plain(image))
+        taps = watched.tap(names, lambda: self._forward(plain(image)), self.targets)
+        return self._noted(taps, watched, image)
 
-        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            part = meant[name][1]
-            leaf, onwards = leaf_of(
-                lay.chosen_part(name.partition("[")[0], output, part), bool(set(taps) - {name})
-            )
-            # A checkpointed layer runs again in the backward pass: the same steps, but nothing to
-            # note.
-            if recording[0]:
-                taps[name] = leaf
-            return lay.with_part(output, part, onwards)
+    def _search(self, image: Image, key: Any) -> list[Tapped]:
+        watched = Pass(self.model, plain(image))
+        name, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
+        found = remember_default(self.model, key, name)
+        return self._noted([tap], watched, image) if tap else self._tap(image, [found])
 
-        with lay.watching({name: module for name, (module, _) in meant.items()}, watch):
-            output = self._forward(plain(image))
-            recording[0] = False
-            missing = [name for name in names if name not in taps]
-            if missing:
-                raise ValueError(
-                    f"layer {missing[0]!r} takes no part in the forward pass; choose another one"
-                )
-            return self._differentiated(output, len(image), {name: taps[name] for name in names})
-
-    def _differentiated(self, output: Any, samples: int, leaves: dict[str, Tensor]) -> list[Tapped]:
-        """The layers with their gradients; without them where no graph was recorded."""
-        where = f"layer {', '.join(map(repr, leaves))}"
-        gradients: list[list[Tensor]] = []
-        if torch.is_grad_enabled():
-            scores = self._scores(output, samples)
-            gradients = list(self._differentiate(scores, list(leaves.values()), where))
-        return [
-            Tapped(name, leaf.detach(), tuple(each[i].detach() for each in gradients))
-            for i, (name, leaf) in enumerate(leaves.items())
-        ]
-
-    def _search(self, image: Image) -> tuple[str, Tapped | None]:
-        """Find the default layer, and tap it in the same pass where it is not the output itself.
-
-        Each layer that may be the last one becomes the leaf, and drops the graph of the one before.
-        """
-        last = lay.LastSpatial(plain(image))
-        leaves: list[Tensor] = []
-
-        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            if not last.admits(name, module, inputs, output):
-                return None
-            leaf, onwards = leaf_of(output)
-            leaves[:] = [leaf]
-            last.went_on(onwards)
-            return onwards
-
-        modules = {name: module for name, module in self.model.named_modules() if name}
-        with lay.watching(modules, watch):
-            output = self._forward(plain(image))
-        stands = last.ended(output)
-        name = lay.remember_default(self.model, last.name)
-        if not stands:
-            return name, None
-        return name, self._differentiated(output, len(image), {name: leaves[0]})[0]
-
-    def _differentiate(
-        self, scores: list[Tensor], leaves: list[Tensor], where: str
-    ) -> Iterator[list[Tensor]]:
-        """The gradients of each score by the leaves; the graph is freed after the last one."""
-        for i, score in enumerate(scores):
-            keep = i < len(scores) - 1
-            found = gradients_of(score, leaves, keep) if score.requires_grad else None
-            if found is None:
-                raise ValueError(
-                    f"the score of {self.targets[i]!r} does not depend on {where}, so it has no "
-                    f"gradient there; choose another target or layer"
-                )
-            yield found
-
-    def _noted(self, taps: list[Tapped], image: Image) -> list[Tapped]:
+    def _noted(self, taps: list[Tapped], watched: Pass, image: Image) -> list[Tapped]:
         """Put down which layers it was, and warn where a grid has a single cell on an axis."""
-        self.record.layers = tuple(tap.layer for tap in taps)
-        self.record.cells = tuple(taps[0].activations.shape[2:])
+        size = tuple(image.shape[2:])
         for tap in taps:
-            grid, size = tuple(tap.activations.shape[2:]), tuple(image.shape[2:])
-            if len(grid) != len(size):
+            shape = tuple(tap.activations.shape)
+            grid = shape[2:]
+            if len(grid) != len(size) or shape[0] != len(image):
                 raise ValueError(
-                    f"layer {tap.layer!r} puts out the shape {tuple(tap.activations.shape)}, "
-                    f"without the {len(size)} spatial axes of the image; "
-                    f"medsal.layers(model, image) lists those that have them"
+                    f"layer {tap.layer!r} puts out the shape {shape}, without the {len(size)} "
+                    f"spatial axes of the {len(image)} samples; medsal.layers(model, image) lists "
+                    f"the layers with their shapes"
                 )
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
-                note = lay.narrow(tap.layer, grid, size, self.layers(image))
-                if note not in self.record.notes:
-                    self.record.notes += (note,)
-                    warnings.warn(note, UserWarning, stacklevel=2)
+                self._note(lay.narrow(tap.layer, grid, size, watched.seen.layers()))
+        self.record.layers = tuple(tap.layer for tap in taps)
+        self.record.cells = tuple(taps[0].activations.shape[2:])
         return taps
+
+    def _note(self, note: str) -> None:
+        if note not in self.record.notes:
+            self.record.notes += (note,)
+            warnings.warn(note, UserWarning, stacklevel=2)
 
     def _single(self) -> None:
         if len(self.targets) != 1:

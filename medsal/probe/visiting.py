@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 
 @dataclass
@@ -76,7 +76,7 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
     for module in modules:
         if hasattr(module, "training"):  # frozen TorchScript has no modes
             _hold(leaving, module, "mode", partial(_hold_mode, module))
-        hold = _hold_script if isinstance(module, torch.jit.ScriptModule) else _hold_tensors
+        hold: Any = _hold_script if isinstance(module, torch.jit.ScriptModule) else _hold_tensors
         _hold(leaving, module, "tensors", partial(hold, module, copies))
     for parameter in model.parameters():
         devices.add(parameter.device)
@@ -91,7 +91,7 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
 
 def _reject_lazy(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
-        if isinstance(parameter, UninitializedTensorMixin):
+        if is_lazy(parameter):
             raise ValueError(
                 f"expected a model that has all its parameters, got a lazy one without {name!r}; "
                 f"run {type(model).__name__} once on an image of the right shape"
@@ -172,7 +172,7 @@ def _hold_script(module: torch.jit.ScriptModule, copies: dict[int, Tensor]) -> C
 
 
 def _hold_stance() -> Callable[[], Any]:
-    stance: Any = torch.compiler.set_stance("force_eager")  # type: ignore[no-untyped-call]
+    stance: Any = torch.compiler.set_stance("force_eager")
     return partial(stance.__exit__, None, None, None)
 
 

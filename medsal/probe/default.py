@@ -1,0 +1,163 @@
+"""The layer that `layer=None` means: the last one that still has all spatial axes."""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
+
+_POOLS = (_AvgPoolNd, _MaxPoolNd, _LPPoolNd)
+
+
+@dataclass
+class Candidate:
+    """A layer that was the last one for a while.
+
+    Attributes:
+        name: its dotted name; that of the outermost module that hands on the same tensor.
+        made_by: the module that made the tensor.
+        weighs: whether that module has parameters.
+        channels: how many its output has.
+    """
+
+    name: str
+    made_by: str
+    weighs: bool
+    channels: int
+
+
+class LastSpatial:
+    """Follows a forward pass and keeps the last layer that still has all spatial axes.
+
+    A layer whose grid is 1 voxel wide on every axis counts when strides brought it there, not when
+    a global pooling did: tensors of such grids are followed from layer to layer. Containers that
+    hand on a layer's tensor give it their name (``layer4`` for ``layer4.1``). Where the model puts
+    out a map itself, a segmentation, the layer that makes it does not count.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+        self.candidates: list[Candidate] = []
+        self._tensor: Tensor | None = None
+        self._version = 0
+        # By id, with the tensor kept so that the id stays its own: True = shrunk by strides, False
+        # = pooled.
+        self._points: dict[int, tuple[Tensor, bool]] = {}
+
+    def admits(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
+        """Whether this layer's output is the new last one."""
+        if (
+            not isinstance(output, Tensor)
+            or output.ndim != self.image.ndim
+            or output.shape[0] != self.image.shape[0]
+            or not output.is_floating_point()
+        ):
+            return False
+        # The same tensor, unless an activation in place wrote to it.
+        if output is self._tensor and output._version == self._version:
+            self.candidates[-1].name = name
+            return False
+        if self._is_point(output) and not self._strided(module, inputs, output):
+            return False
+        weighs = any(True for _ in module.parameters())
+        self.candidates.append(Candidate(name, name, weighs, output.shape[1]))
+        return True
+
+    def went_on(self, tensor: Tensor) -> None:
+        """Note the tensor that went on in the admitted output's place."""
+        self._tensor, self._version = tensor, tensor._version
+        if self._is_point(tensor):
+            self._points[id(tensor)] = (tensor, True)
+
+    def chosen(self, output: Any) -> int | None:
+        """Which of the candidates it is, as the model ends with this output; None without any."""
+        left = list(self.candidates)
+        if self._is_own(output):
+            while left:
+                last = left.pop()
+                inside = [each for each in left if each.made_by.startswith(f"{last.made_by}.")]
+                if last.weighs and len(inside) < len(left):
+                    # A block that adds its branches up is one layer.
+                    left = [each for each in left if each not in inside]
+                    break
+        return self.candidates.index(left[-1]) if left else None
+
+    def _is_own(self, output: Any) -> bool:
+        """Whether the last layer makes the model's output, a map: itself, or its logits."""
+        if self._tensor is None:
+            return False
+        values = list(output.values()) if isinstance(output, Mapping) else [output]
+        first = [_first(value) for value in values]
+        maps = [
+            each.ndim == self.image.ndim and not self._is_point(each)
+            for each in first
+            if isinstance(each, Tensor)
+        ]
+        return all(maps) and any(
+            _same_memory(each, self._tensor)
+            or each.shape[:2] == (self.image.shape[0], self.candidates[-1].channels)
+            for each in first
+            if isinstance(each, Tensor)
+        )
+
+    def _is_point(self, tensor: Tensor) -> bool:
+        grid, size = tensor.shape[2:], self.image.shape[2:]
+        return all(cells == 1 for cells in grid) and any(voxels > 1 for voxels in size)
+
+    def _strided(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
+        if id(output) in self._points:
+            return self._points[id(output)][1]
+        tensors = [each for each in inputs if isinstance(each, Tensor) and each.ndim == output.ndim]
+        pooled = "Adaptive" in type(module).__name__ or any(
+            id(each) in self._points and not self._points[id(each)][1] for each in tensors
+        )
+        wide = any(not self._is_point(each) or id(each) in self._points for each in tensors)
+        strided = wide and not pooled
+        self._points[id(output)] = (output, strided)
+        # A pooling over all that is left may be the global one: features go on counting after it.
+        return strided and not isinstance(module, _POOLS)
+
+
+def _first(value: Any) -> Any:
+    # Of several outputs, the first is the one that classes and channels refer to.
+    while isinstance(value, tuple | list) and value:
+        value = value[0]
+    return value
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+_known: "weakref.WeakKeyDictionary[nn.Module, dict[Any, str]]" = weakref.WeakKeyDictionary()
+
+
+def remember_default(model: nn.Module, key: Any, name: str | None) -> str:
+    """Keep the default layer of a model, found once for images of a shape.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    if name is None:
+        raise ValueError(
+            f"no layer of {type(model).__name__} keeps the image's spatial axes: there are no "
+            f"features to make a map of; name a layer (medsal.layers(model, image) lists them), "
+            f"or use a method without one, such as 'gradient'"
+        )
+    _known.setdefault(model, {})[key] = name
+    return name
+
+
+def remembered_default(model: nn.Module, key: Any) -> str | None:
+    """The default layer found before for this key."""
+    return _known.get(model, {}).get(key)
+
+
+def default_key(model: nn.Module, image: Tensor, kwargs: Mapping[str, Any]) -> Any:
+    """What the default layer depends on: the modules, the image's shape, how the model is asked."""
+    simple = bool | int | float | str | None
+    asked = tuple((k, v if isinstance(v, simple) else type(v)) for k, v in sorted(kwargs.items()))
+    modules = tuple((name, id(module)) for name, module in model.named_modules())
+    return (hash(modules), image.shape, asked)

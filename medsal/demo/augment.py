@@ -42,7 +42,7 @@ def dress(g: Generator, image: Tensor, outside: Tensor, bare: bool, mm: float) -
     fat = fat * uniform(g, 0.8, 2.2) * (1 + 0.25 * noise(g, shape, 10 / mm))
     # The template has no fluid between brain and bone.
     fluid = uniform(g, 0.05, 0.4) * torch.sigmoid(bone - outside)
-    return torch.where(outside > 0, fat.clamp(min=0) + fluid, image)
+    return torch.where(outside > 0.5, fat.clamp(min=0) + fluid, image)
 
 
 def move(
@@ -79,7 +79,8 @@ def move(
 def recolour(g: Generator, image: Tensor) -> Tensor:
     """Change the contrast between tissues by a random curve that keeps their order."""
     steps = torch.exp(0.7 * torch.randn(12, generator=g))
-    steps[3:6] *= uniform(g, 0.25, 1.2)  # between grey and white matter
+    steps[3:5] *= uniform(g, 0.25, 1.2)  # between grey and white matter
+    steps[5:7] *= 0.5  # brightest white matter, so that it does not outshine a lesion
     curve = torch.cat([torch.zeros(1), steps.cumsum(0)])
     curve = curve / curve[5]
     at = (image * 5).clamp(0, 11.999)
@@ -92,11 +93,11 @@ def distract(g: Generator, image: Tensor, brain: Tensor, mm: float) -> Tensor:
     if chance(g, 0.6):
         cell, width = uniform(g, 18, 30) / mm, uniform(g, 0.05, 0.11)
         apart = noise(g, image.shape, cell) ** 2 + noise(g, image.shape, cell) ** 2
-        image = image + uniform(g, 0.2, 1.0) * torch.exp(-apart / (2 * width**2)) * brain
+        image = image + uniform(g, 0.2, 0.8) * torch.exp(-apart / (2 * width**2)) * brain
     if chance(g, 0.4):
         soft = F.avg_pool3d(brain[None, None], 3, 1, 1)[0, 0]
         patchy = (0.5 + noise(g, image.shape, 25 / mm)).clamp(0, 1)
-        image = image + uniform(g, 0.1, 0.7) * 4 * soft * (1 - soft) * patchy
+        image = image + uniform(g, 0.1, 0.5) * 4 * soft * (1 - soft) * patchy
     return image
 
 
@@ -107,7 +108,7 @@ def scan(g: Generator, image: Tensor, mm: float, thickest: float) -> Tensor:
     image = image ** uniform(g, 0.8, 1.25)
     if chance(g, 0.3):
         image = blur(image, uniform(g, 0.3, 0.8))
-    level, early = uniform(g, 0, 0.07), chance(g, 0.5)
+    level, early = uniform(g, 0, 0.05), chance(g, 0.5)
     if early:
         image = grain(g, image, level)
     if chance(g, 0.6):

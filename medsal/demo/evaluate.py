@@ -62,7 +62,7 @@ def load_network(bundle: Path = BUNDLE, weights: Path | None = None) -> nn.Modul
     Raises:
         FileNotFoundError: No bundle or no weights there.
     """
-    network = configuration(bundle).get_parsed_content("network_def")
+    network: nn.Module = configuration(bundle).get_parsed_content("network_def")
     weights = weights or bundle / "models" / "model.pt"
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return network.eval()
@@ -77,9 +77,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def peak(
-    network: nn.Module, image: Tensor, method: str
-) -> tuple[int, int, int]:
+def peak(network: nn.Module, image: Tensor, method: str) -> tuple[int, int, int]:
     """Return the voxel where the map of the predicted class is largest in absolute value."""
     values = medsal.explain(network, image, method=method).data[0, 0].abs()
     place = np.unravel_index(int(values.argmax()), tuple(values.shape))
@@ -206,10 +204,10 @@ def _as_nifti(path: Path, folder: Path) -> Path:
         raise FileNotFoundError(f"no such file: {path}")
     if path.name.endswith((".nii", ".nii.gz")):
         return path
-    import SimpleITK as sitk
+    import SimpleITK
 
     copy = folder / f"{path.stem}.nii.gz"
-    sitk.WriteImage(sitk.ReadImage(str(path)), str(copy))
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(copy))
     return copy
 
 

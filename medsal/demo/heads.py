@@ -74,7 +74,9 @@ def _load_head(name: str, mm: float, shape: tuple[int, ...] | None) -> Head:
         shape = tuple(int(n * voxel / mm) for n in head.shape)
         start = np.zeros(3)
     else:
-        middle = [(s.start + s.stop - 1) / 2 for s in ndimage.find_objects((inside > 0.5).astype(int))[0]]
+        middle = [
+            (s.start + s.stop - 1) / 2 for s in ndimage.find_objects((inside > 0.5).astype(int))[0]
+        ]
         start = np.array(middle) - (np.array(shape) - 1) / 2 * mm / voxel
     image = _sample(np.asarray(head.dataobj, dtype=np.float32), mm / voxel, start, shape)
     inside = _sample(inside, mm / voxel, start, shape)
@@ -92,9 +94,7 @@ def _read(path: Path) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def _sample(
-    values: np.ndarray, step: float, start: np.ndarray, shape: Sequence[int]
-) -> np.ndarray:
+def _sample(values: np.ndarray, step: float, start: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Sample `values` at `start + step * index`, smoothed when that is coarser."""
     if step > 1:
         values = ndimage.gaussian_filter(values, 0.42 * (step - 0.4))

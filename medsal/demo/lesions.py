@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from medsal.demo import CLASSES
 
 #: Smallest and largest diameter of a lesion [mm].
-DIAMETERS = (10.0, 30.0)
+DIAMETERS = (12.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def draw(g: Generator, brain: Tensor, mm: float, kind: str) -> Lesion:
         diameter=diameter,
         stretch=_triple(stretch),
         turn=_triple(turn),
-        contrast=uniform(g, 0.3, 1.0),
+        contrast=uniform(g, 0.5, 1.1),
         wall=uniform(g, 2.2, max(2.6, 0.22 * diameter)),
         core=uniform(g, 0.05, 0.35),
         oedema=uniform(g, 0.05, 0.3) if uniform(g, 0, 1) < 0.6 else 0.0,
         reach=uniform(g, 1.2, 2.2),
-        roughness=uniform(g, 0.03, 0.16),
+        roughness=uniform(g, 0.03, 0.2),
         seed=int(torch.randint(2**31, (), generator=g)),
     )
 

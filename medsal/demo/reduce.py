@@ -78,7 +78,7 @@ def main() -> None:
     for name, paths, (mm, step) in (("colin27", args.colin, COLIN), ("s1", args.s1, S1)):
         if paths is None:
             continue
-        head, brain = reduced(*paths, mm, step, anonymous=name == "s1")
+        head, brain = reduced(paths[0], paths[1], mm, step, anonymous=name == "s1")
         save(head, args.out / f"{name}.nii.gz")
         save(brain, args.out / f"{name}_brain.nii.gz")
 

@@ -78,7 +78,7 @@ class LesionDataset(Dataset[dict[str, Any]]):
         if self.mode == "augmented":
             if self.window == SHAPE:
                 image = augment.crop_view(g, image, mask, MM)
-            image = augment.scan(g, image, MM, thickest=min(7.0, 0.4 * lesion.diameter))
+            image = augment.scan(g, image, MM, thickest=min(7.0, 0.33 * lesion.diameter))
         else:
             image = augment.grain(g, image, 0.015)
         if CLASSES[label] == "none":
@@ -97,8 +97,10 @@ def _anatomy(
     head = load_head(name)
     hard = mode == "augmented"
     at = _middle(g, head, window, 1.0 if hard else 0.3)
-    volumes = torch.stack([head.image, head.brain, head.outside])
+    # Beyond the volume all is 0 after moving: there it is far from the brain.
+    volumes = torch.stack([head.image, head.brain, head.outside.clamp(max=60) - 60])
     image, brain, outside = augment.move(g, volumes, window, at, 1.0 if hard else 0.3)
+    outside = outside + 60
     if hard:
         image = augment.dress(g, image, outside, name == "mni152", MM)
         image = augment.distract(g, augment.recolour(g, image), brain, MM)

@@ -1,0 +1,155 @@
+"""The sidecar: what it takes to read a map, and to make it again."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medsal.export.names import description, label
+from medsal.export.volume import shear
+from medsal.result import SaliencyMap
+from medsal.targets import class_logits
+
+
+def sidecar(
+    result: SaliencyMap, target: int = 0, classes: Sequence[str] = (), written: str = ""
+) -> dict[str, Any]:
+    """How one sample's map was made and what it holds; only what JSON can hold.
+
+    Names of people and folders stay out: files are named by their name and hash.
+
+    Args:
+        result: one sample.
+        target: which of the result's targets.
+        classes: the names of the model's classes.
+        written: the grid that the map is written on: ``"scan"`` or ``"network"``.
+    """
+    voxels = result.data[0, target]
+    low, high = float(voxels.min()), float(voxels.max())
+    return {
+        "Description": "Saliency map: where a network looked. Raw values, not rescaled.",
+        "GeneratedBy": [{"Name": "medsal", "Version": metadata.version("medsal")}],
+        "IntendedUse": "Research only; not a diagnosis.",
+        "Method": _method(result.method),
+        "Target": {
+            "Name": label(result.targets[target], classes),
+            "Definition": repr(result.targets[target]),
+        },
+        "Layer": _layer(result),
+        "Model": dataclasses.asdict(result.model),
+        "Prediction": _prediction(result.output, classes),
+        "Input": _input(result),
+        "Grid": _grid(result, written),
+        "Upsampling": {"Mode": "linear", "AlignCorners": False} if result.cells else None,
+        "RawRange": [low, high],
+        "Signed": low < 0,
+        "Units": "arbitrary: change of the score",
+        "SeenFraction": 1.0 if result.seen is None else float(result.seen.double().mean()),
+        "Notes": list(result.notes),
+        "Versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: _version(name) for name in ("monai", "medsal", "numpy", "nibabel")},
+        },
+        "CreatedUTC": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def as_json(provenance: dict[str, Any]) -> str:
+    """Canonical JSON: sorted keys, no NaN."""
+    return json.dumps(provenance, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _method(method: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
+    return {
+        "Name": getattr(method, "name", "") or description(method),
+        "Definition": repr(method),
+        "Parameters": {each.name: _value(getattr(method, each.name)) for each in fields},
+        "Reference": getattr(method, "source", None),
+    }
+
+
+def _value(value: Any) -> Any:
+    """A parameter as JSON holds it; what it can't hold is described."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [_value(each) for each in value]
+    return repr(value)
+
+
+def _layer(result: SaliencyMap) -> dict[str, Any] | None:
+    if result.layer is None:
+        return None
+    names = [result.layer] if isinstance(result.layer, str) else list(result.layer)
+    return {"Name": names, "Cells": list(result.cells or ())}
+
+
+def _prediction(output: Any, classes: Sequence[str]) -> dict[str, Any] | None:
+    try:
+        logits = class_logits(output)
+    except TypeError:
+        return None
+    if logits is None or len(logits) != 1:
+        return None
+    values = logits[0].double()
+    found: dict[str, Any] = {"Logits": values.tolist()}
+    if len(values) > 1:
+        found |= {"Class": int(values.argmax()), "Softmax": values.softmax(0).tolist()}
+        if found["Class"] < len(classes):
+            found["Name"] = classes[found["Class"]]
+    return found
+
+
+def _input(result: SaliencyMap) -> dict[str, Any]:
+    origin = result.origins[0]
+    path = Path(origin.path) if origin.path else None
+    return {
+        "File": path.name if path else None,
+        "SHA256": file_hash(path) if path and path.exists() else None,
+        "Shape": list(origin.shape) if origin.shape else None,
+        "Affine": _rows(origin.affine),
+    }
+
+
+def _grid(result: SaliencyMap, written: str) -> dict[str, Any]:
+    affine = result.affine
+    return {
+        "Of": written,
+        "Shape": list(result.data.shape[2:]),
+        "Affine": _rows(affine),
+        "Space": None if affine is None else "RAS mm",
+        "Shear": None if affine is None else shear(np.asarray(affine)),
+    }
+
+
+def _rows(affine: Tensor | None) -> list[list[float]] | None:
+    return None if affine is None else affine.double().tolist()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of its files in the order of their names."""
+    digest = hashlib.sha256()
+    for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if each.is_file():
+            with each.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -12,6 +12,7 @@ from torch import Tensor
 from medsal.methods import Explainer
 from medsal.origin import Origin
 from medsal.probe import ModelCard
+from medsal.targets import sample_of
 from medsal.types import Affine, Image, Map, Mask, Target
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class SaliencyMap:
             data=self.data[i][None],
             image=self.image[i][None],
             output=_sample(self.output, i, n),
-            target=map_targets(self.target, lambda target: _target_of(target, i)),
+            target=map_targets(self.target, lambda target: sample_of(target, i)),
             affine=self.affine[i] if several and self.affine is not None else self.affine,
             seen=None if self.seen is None else self.seen[i][None],
             origins=(self.origins[i],),
@@ -137,16 +138,12 @@ def map_targets(target: Any, change: Callable[[Target], Target]) -> Any:
     return tuple(change(each) for each in target) if isinstance(target, tuple) else change(target)
 
 
-def _target_of(target: Target, i: int) -> Target:
-    sample = getattr(target, "sample", None)
-    return sample(i) if sample else target
-
-
 def _sample(output: Any, i: int, n: int) -> Any:
     if isinstance(output, Tensor):
         return output[i][None] if output.ndim and len(output) == n else output
     if isinstance(output, Mapping):
         return {key: _sample(value, i, n) for key, value in output.items()}
     if isinstance(output, tuple | list):
-        return type(output)(_sample(value, i, n) for value in output)
+        parts = [_sample(value, i, n) for value in output]
+        return parts if isinstance(output, list) else tuple(parts)
     return output

@@ -5,13 +5,14 @@ A target is any callable ``output -> (n,)``. Those here are frozen values with a
 wins) at the clean image's output.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
+from medsal.outputs import class_logits as class_logits
+from medsal.outputs import main_output, per_sample, two_sided, wide, winning
 from medsal.types import Scores, Target
 
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -20,58 +21,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(1),
     "sigmoid": lambda logits: logits.sigmoid(),
 }
-
-
-def main_output(output: Any) -> Tensor:
-    """The tensor that an index refers to: the output, or the first one of a tuple or list.
-
-    Raises:
-        TypeError: for a dict or anything else: which entry is meant must be said by a callable
-            target.
-    """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, tuple | list) and output:
-        return main_output(output[0])
-    keys = f" with the keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
-    raise TypeError(
-        f"expected a tensor, or a tuple or list that starts with one, as the model's output; got "
-        f"{type(output).__name__}{keys}; give a callable, e.g. "
-        f"target=lambda output: output['logits'][:, 0]"
-    )
-
-
-def class_logits(output: Any) -> Tensor | None:
-    """A classifier's logits ``(n, c)``, or None where the output is a map of voxels.
-
-    A head of convolutions gives ``(n, c, 1, ...)``; that counts as a class vector.
-    """
-    logits = main_output(output)
-    if logits.ndim > 2 and any(size > 1 for size in logits.shape[2:]):
-        return None
-    return logits[:, None] if logits.ndim == 1 else logits.flatten(1)
-
-
-def _two_sided(logits: Tensor) -> Tensor:
-    """One logit is a binary classifier: its classes are 0 (the negated logit) and 1."""
-    return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
-
-
-def _per_sample(values: Tensor, index: int | tuple[int, ...], what: str) -> Tensor:
-    """``values[i, index[i]]`` for each sample, with bounds said in words."""
-    samples, count = values.shape[:2]
-    indices = (index,) * samples if isinstance(index, int) else index
-    if len(indices) != samples:
-        raise ValueError(
-            f"expected one {what} or {samples} (one per sample), got {len(indices)}: {indices}"
-        )
-    for each in indices:
-        if not 0 <= each < count:
-            raise LookupError(
-                f"the model gives {count} {what}es (0 to {count - 1}), got {what} {each}"
-            )
-    rows = torch.arange(samples, device=values.device)
-    return values[rows, torch.tensor(indices, device=values.device)]
 
 
 def _as_index(index: Any) -> int | tuple[int, ...]:
@@ -117,11 +66,11 @@ class ClassScore:
         if logits is None:
             return Region(self.index, activation=self.activation)(output)
         if logits.shape[1] == 1 and self.activation == "sigmoid":
-            return _per_sample(_two_sided(logits).sigmoid(), self.index, "class")
+            return per_sample(two_sided(logits).sigmoid(), self.index, "class")
         if logits.shape[1] == 1 and self.activation == "softmax":
             raise ValueError("softmax over one logit is 1 everywhere; use activation='sigmoid'")
         values = logits if logits.shape[1] == 1 else _ACTIVATIONS[self.activation](logits)
-        return _per_sample(_two_sided(values), self.index, "class")
+        return per_sample(two_sided(values), self.index, "class")
 
     def settled(self, output: Any) -> Target:
         if class_logits(output) is not None:
@@ -147,8 +96,8 @@ class Predicted:
     def settled(self, output: Any) -> Target:
         logits = class_logits(output)
         if logits is not None:
-            return ClassScore(_one_or_many(_two_sided(logits.detach()).argmax(1).tolist()))
-        wins = _winning(main_output(output).detach())
+            return ClassScore(_one_or_many(two_sided(logits.detach()).argmax(1).tolist()))
+        wins = winning(main_output(output).detach())
         covered = wins.flatten(2).sum(2)
         first = 1 if covered.shape[1] > 1 else 0
         if not covered[:, first:].any(1).all():
@@ -180,6 +129,9 @@ class Difference:
 
     def settled(self, output: Any) -> Target:
         return Difference(settle(_single(self.a), output), settle(_single(self.b), output))
+
+    def sample(self, i: int) -> "Difference":
+        return Difference(sample_of(_single(self.a), i), sample_of(_single(self.b), i))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,30 +166,22 @@ class Region:
 
     def __call__(self, output: Any) -> Scores:
         logits = self._voxels(output)
-        values = _per_sample(_ACTIVATIONS[self.activation](logits), self.channel, "class")
-        return (values * self._region(logits.detach()).to(values.dtype)).flatten(1).sum(1)
+        values = per_sample(_ACTIVATIONS[self.activation](logits), self.channel, "class")
+        # Not a product: outside the region a value may be infinite.
+        return values.where(self._region(logits.detach()), 0).flatten(1).sum(1)
 
     def settled(self, output: Any) -> Target:
-        return (
-            replace(self, mask=self._region(self._voxels(output).detach()))
-            if self.mask is None
-            else self
-        )
+        return replace(self, mask=self._region(self._voxels(output).detach()))
 
     def sample(self, i: int) -> "Region":
+        """One sample's, of a settled target, whose mask has an axis of samples."""
         channel = self.channel if isinstance(self.channel, int) else self.channel[i]
-        # A mask for all samples has no sample axis, or one of size 1.
-        several = (
-            self.mask is not None and self.mask.shape[0] > 1 and isinstance(self.channel, tuple)
-        )
         return replace(
-            self,
-            channel=channel,
-            mask=self.mask[i][None] if several and self.mask is not None else self.mask,
+            self, channel=channel, mask=None if self.mask is None else self.mask[i][None]
         )
 
     def _voxels(self, output: Any) -> Tensor:
-        logits = main_output(output)
+        logits = wide(main_output(output))
         if logits.ndim < 3:
             raise ValueError(
                 f"Region needs an output of voxels (n, channels, *s), got the shape "
@@ -248,7 +192,7 @@ class Region:
     def _region(self, logits: Tensor) -> Tensor:
         """The voxels that count, ``(n, *s)`` bool."""
         if self.mask is None:
-            region = _per_sample(_winning(logits), self.channel, "class")
+            region = per_sample(winning(logits), self.channel, "class")
             if not region.flatten(1).any(1).all():
                 raise ValueError(
                     f"class {self.channel} wins at no voxel, so its region is empty; give a mask: "
@@ -258,21 +202,15 @@ class Region:
         mask = self.mask.to(logits.device).bool()
         grid = (logits.shape[0], *logits.shape[2:])
         mask = mask[:, 0] if mask.ndim == logits.ndim and mask.shape[1] == 1 else mask
-        if mask.shape[-len(grid[1:]) :] != grid[1:] or mask.ndim > len(grid) or not mask.any():
+        mask = mask[None] if mask.ndim == len(grid) - 1 else mask
+        if mask.shape[1:] != grid[1:] or mask.shape[0] not in (1, grid[0]):
             raise ValueError(
-                f"expected a mask with a voxel set, on the output's grid {grid[1:]}, got "
-                f"{int(mask.sum())} voxels of the shape {tuple(self.mask.shape)}"
+                f"expected a mask of the shape {grid[1:]}, {grid} or {(grid[0], 1, *grid[1:])}, as "
+                f"the output has it, got {tuple(self.mask.shape)}"
             )
+        if not mask.flatten(1).any(1).all():
+            raise ValueError("expected a mask with a voxel set in each sample, got an empty one")
         return mask.expand(grid)
-
-
-def _winning(logits: Tensor) -> Tensor:
-    """Where each channel wins, ``(n, c, *s)`` bool."""
-    if logits.shape[1] == 1:
-        return logits > 0
-    return torch.zeros_like(logits, dtype=torch.bool).scatter_(
-        1, logits.argmax(1, keepdim=True), True
-    )
 
 
 def _single(value: "int | Target | None") -> Target:
@@ -301,11 +239,17 @@ def settle(target: Target, output: Any) -> Target:
     return fix(output) if fix else target
 
 
+def sample_of(target: Target, i: int) -> Target:
+    """What a settled target means for one sample (a plain callable is the same for all)."""
+    pick = getattr(target, "sample", None)
+    return pick(i) if pick else target
+
+
 def checked_scores(target: Target, output: Any, samples: int) -> Scores:
     """A target's scores, ``(n,)``.
 
     Raises:
-        ValueError: when the target does not give one score per sample.
+        ValueError: when the target does not give one finite score per sample.
     """
     scores = target(output)
     name = getattr(target, "__name__", None) or repr(target)
@@ -321,5 +265,10 @@ def checked_scores(target: Target, output: Any, samples: int) -> Scores:
         )
         raise ValueError(
             f"a target gives one score per sample, shape ({samples},); {name} gave {got}"
+        )
+    if not bool(scores.detach().isfinite().all()):
+        raise ValueError(
+            f"expected finite scores, {name} gave {scores.detach().tolist()}; check the model's "
+            f"output for this image"
         )
     return scores

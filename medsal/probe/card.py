@@ -29,20 +29,26 @@ _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.
 
 
 def card(model: nn.Module) -> ModelCard:
-    """The card of a model; hashed again only where a tensor was written to or replaced."""
+    """The card of a model; hashed again only where its state has changed."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    # Inference tensors count no versions: their hash is not remembered.
-    if any(tensor.is_inference() for tensor in state.values()):
-        return ModelCard(type(model).__name__, _size(model), _sha256(state))
-    version = [
-        (name, id(tensor), tensor._version, tensor.data_ptr()) for name, tensor in state.items()
-    ]
+    # Version counters miss what is written through `.data`; sums of all bits are quick and don't.
+    mark = [(name, each.dtype, each.shape, _bits(each)) for name, each in state.items()]
     known = _cards.get(model)
-    if known and known[0] == version:
+    if known and known[0] == mark:
         return known[1]
     new = ModelCard(type(model).__name__, _size(model), _sha256(state))
-    _cards[model] = (version, new)
+    _cards[model] = (mark, new)
     return new
+
+
+def _bits(tensor: Tensor) -> int:
+    content = _bytes(tensor)
+    whole = content.numel() % 8 == 0 and content.storage_offset() % 8 == 0
+    return int((content.view(torch.int64) if whole else content).sum())
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
 
 
 def _size(model: nn.Module) -> int:
@@ -53,6 +59,5 @@ def _sha256(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        content = tensor.detach().cpu().contiguous().flatten()
-        digest.update(content.view(torch.uint8).numpy().tobytes() if content.numel() else b"")
+        digest.update(_bytes(tensor).cpu().numpy().tobytes())
     return digest.hexdigest()

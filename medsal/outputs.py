@@ -1,0 +1,73 @@
+"""What a model puts out: a vector of classes, or a map of voxels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that an index refers to: the output, or the first one of a tuple or list.
+
+    Raises:
+        TypeError: for a dict or anything else: which entry is meant must be said by a callable
+            target.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, tuple | list) and output:
+        return main_output(output[0])
+    keys = f" with the keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
+    raise TypeError(
+        f"expected a tensor, or a tuple or list that starts with one, as the model's output; got "
+        f"{type(output).__name__}{keys}; give a callable, e.g. "
+        f"target=lambda output: output['logits'][:, 0]"
+    )
+
+
+def class_logits(output: Any) -> Tensor | None:
+    """A classifier's logits ``(n, c)``, or None where the output is a map of voxels.
+
+    A head of convolutions gives ``(n, c, 1, ...)``; that counts as a class vector.
+    """
+    logits = main_output(output)
+    if logits.ndim > 2 and any(size > 1 for size in logits.shape[2:]):
+        return None
+    return wide(logits[:, None] if logits.ndim == 1 else logits.flatten(1))
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32 at least: sums of voxels overflow in half precision, probabilities vanish."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def two_sided(logits: Tensor) -> Tensor:
+    """One logit is a binary classifier: its classes are 0 (the negated logit) and 1."""
+    return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
+
+
+def per_sample(values: Tensor, index: int | tuple[int, ...], what: str) -> Tensor:
+    """``values[i, index[i]]`` for each sample, with bounds said in words."""
+    samples, count = values.shape[:2]
+    indices = (index,) * samples if isinstance(index, int) else index
+    if len(indices) != samples:
+        raise ValueError(
+            f"expected one {what} or {samples} (one per sample), got {len(indices)}: {indices}"
+        )
+    for each in indices:
+        if not 0 <= each < count:
+            raise LookupError(
+                f"the model gives {count} {what}es (0 to {count - 1}), got {what} {each}"
+            )
+    rows = torch.arange(samples, device=values.device)
+    return values[rows, torch.tensor(indices, device=values.device)]
+
+
+def winning(logits: Tensor) -> Tensor:
+    """Where each channel wins, ``(n, c, *s)`` bool."""
+    if logits.shape[1] == 1:
+        return logits > 0
+    return torch.zeros_like(logits, dtype=torch.bool).scatter_(
+        1, logits.argmax(1, keepdim=True), True
+    )

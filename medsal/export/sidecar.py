@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from medsal.export.names import description, label
-from medsal.export.volume import shear
+from medsal.outputs import class_logits
 from medsal.result import SaliencyMap
-from medsal.targets import class_logits
+from medsal.space import orthonormality
 
 
 def sidecar(
@@ -129,7 +129,7 @@ def _grid(result: SaliencyMap, written: str) -> dict[str, Any]:
         "Shape": list(result.data.shape[2:]),
         "Affine": _rows(affine),
         "Space": None if affine is None else "RAS mm",
-        "Shear": None if affine is None else shear(np.asarray(affine)),
+        "Shear": None if affine is None else orthonormality(np.asarray(affine)),
     }
 
 

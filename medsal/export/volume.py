@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from medsal.space import orthonormality
+
 # ITK refuses or silently changes grids that are less orthonormal than this (400 random affines).
 ORTHONORMAL = 2e-5
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -44,7 +46,7 @@ def write_volume(
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise ValueError(f"expected an affine that can be inverted, got {affine.tolist()}")
     voxels = np.nan_to_num(data.reshape(*data.shape, *(1,) * (3 - data.ndim)).astype(np.float32))
-    if suffix in (".nii", ".nii.gz") and shear(affine) > ORTHONORMAL:
+    if suffix in (".nii", ".nii.gz") and orthonormality(affine) > ORTHONORMAL:
         path = path.with_name(path.name.removesuffix(suffix) + ".nrrd")
     if suffix_of(path) in (".nrrd", ".mha"):
         _write_itk(path, voxels, affine)
@@ -63,12 +65,6 @@ def suffix_of(path: Path) -> str:
         if path.name.lower().endswith(suffix):
             return suffix
     raise ValueError(f"expected a file name that ends in one of {', '.join(VOLUMES)}, got {path}")
-
-
-def shear(affine: Float[np.ndarray, "4 4"]) -> float:
-    """How far the directions of the axes are from orthonormal: the largest entry of R'R - 1."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return float(np.abs(directions.T @ directions - np.eye(3)).max())
 
 
 def _write_nifti(

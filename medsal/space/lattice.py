@@ -54,7 +54,7 @@ def coarse(image: Any, affine: Any, scan: Any, home: Grid) -> Lattice:
 def clipped(data: Float32[np.ndarray, "*s"]) -> Float32[np.ndarray, "*s"]:
     """The data between its first and its 99th percentile."""
     low, high = np.percentile(data.ravel()[:: max(1, data.size // 1_000_000)], [1, 99])
-    return np.clip(data, low, high) if low < high else data
+    return np.clip(data, np.float32(low), np.float32(high)) if low < high else data
 
 
 def correlations(lattice: Lattice, flips: tuple[int, ...]) -> Float[Tensor, "i j k"]:

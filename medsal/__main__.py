@@ -1,0 +1,5 @@
+"""`python -m medsal`: the command line."""
+
+from medsal.cli import main
+
+main()

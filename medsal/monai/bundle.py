@@ -1,0 +1,251 @@
+"""A bundle as what it takes to explain it: a network with its weights, and its transforms."""
+
+import dataclasses
+import pickle
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import nn
+
+from medsal.explain import explain
+from medsal.methods import Explainer
+from medsal.origin import Origin
+from medsal.probe import Layer, Probe
+from medsal.result import SaliencyMap
+from medsal.scan import Scan
+from medsal.targets import Predicted
+
+CONFIGS = tuple(f"configs/inference{suffix}" for suffix in (".json", ".yaml", ".yml"))
+WEIGHTS = ("models/model.pt", "models/model.pth")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What of a MONAI bundle a map is made with.
+
+    Attributes:
+        path: the bundle's folder.
+        name: the folder's name.
+        version: as its metadata says; None if they do not.
+        network: with the weights loaded, in evaluation mode, on ``device``.
+        preprocessing: the bundle's own transforms, called with a dictionary.
+        image_key: the key of the image in that dictionary.
+        classes: the names of the output's channels, in their order; empty where the metadata have
+            none.
+        channels: how many channels the network takes; None where the metadata do not say.
+        device: where the network is.
+        size: the spatial size of the network's input; empty where the metadata state none.
+    """
+
+    path: Path
+    name: str
+    version: str | None
+    network: nn.Module
+    preprocessing: Any
+    image_key: str
+    classes: tuple[str, ...]
+    channels: int | None
+    device: torch.device
+    size: tuple[int, ...]
+
+    def blank(self) -> torch.Tensor:
+        """An empty image of the size that the bundle's metadata state.
+
+        Raises:
+            ValueError: when they state none.
+        """
+        if not self.size or self.channels is None:
+            raise ValueError(
+                f"the metadata of bundle {self.name} state no image size in numbers; give a scan"
+            )
+        return torch.zeros(1, self.channels, *self.size, device=self.device)
+
+    def prepare(self, scan: Scan) -> MetaTensor:
+        """The network's input ``(1, c, *s)`` from a scan, by the bundle's own transforms.
+
+        A NIfTI file or picture goes in as it is. Other formats are handed over as NIfTI with the
+        same grid, since MONAI reads them only with further packages.
+
+        Raises:
+            ValueError: when the transforms fail on this scan, or lose the image's meta data.
+        """
+        if scan.kind in ("nifti", "picture"):
+            return self._prepared(scan.path, scan)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{scan.name}.nii.gz"
+            _hand_over(scan, path)
+            return self._prepared(path, scan)
+
+    def explain(
+        self,
+        scan: Scan,
+        target: Any = None,
+        method: str | Explainer = "gradcam",
+        layer: str | None = None,
+        image: MetaTensor | None = None,
+        **options: Any,
+    ) -> SaliencyMap:
+        """The map of a scan; it knows the file that came in, so that `home` finds its grid.
+
+        Args:
+            scan: what to explain.
+            target: as in `medsal.explain`.
+            method: as in `medsal.explain`.
+            layer: as in `medsal.explain`.
+            image: the scan as `prepare` gave it, where several maps are made of it.
+            **options: of the method.
+        """
+        image = self.prepare(scan) if image is None else image
+        result = explain(self.network, image, target, method, layer, **options)
+        affine = torch.as_tensor(scan.affine, dtype=torch.float64)
+        return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
+
+    def layers(self, image: torch.Tensor) -> list[Layer]:
+        """The layers that a forward pass of this image meets."""
+        return Probe(self.network, Predicted()).layers(image)
+
+    def _prepared(self, path: Path, scan: Scan) -> MetaTensor:
+        try:
+            image = self.preprocessing({self.image_key: str(path)})[self.image_key]
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[-1:]
+            raise ValueError(
+                f"{scan.path.name}: the transforms of bundle {self.name} fail on it: "
+                f"{(reason or [type(error).__name__])[0]}"
+            ) from error
+        if not isinstance(image, MetaTensor):
+            raise ValueError(
+                f"the transforms of bundle {self.name} give a {type(image).__name__} without the "
+                f"scan's affine; use MONAI's transforms with track_meta=True, and no ToTensord"
+            )
+        batch: MetaTensor = image[None].to(self.device, torch.float32)
+        return batch
+
+
+def load_bundle(path: str | Path, device: str | None = None) -> Bundle:
+    """Load a MONAI bundle's network, weights, transforms and class names.
+
+    A bundle's config may run code (values that begin with ``$``): load only those that you trust.
+    Weights are read with ``weights_only=True``.
+
+    Args:
+        path: the bundle's folder, with ``configs/inference.json`` (or ``.yaml``) and
+            ``models/model.pt``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None = a GPU where there is one.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle, or has no weights.
+        ValueError: when its config lacks a network or transforms, or the weights do not fit.
+    """
+    root = Path(path)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    parser = _config(root)
+    network = _parsed(parser, root, "network_def")
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"{root}: expected a network as 'network_def', got {type(network).__name__}"
+        )
+    _load_weights(network, root)
+    metadata = parser.get("_meta_") or {}
+    inputs, outputs = _formats(metadata)
+    return Bundle(
+        path=root,
+        name=root.resolve().name,
+        version=metadata.get("version"),
+        network=network.to(chosen).eval(),
+        preprocessing=_parsed(parser, root, "preprocessing"),
+        image_key=str(parser.get("image_key") or "image"),
+        classes=_class_names(outputs.get("channel_def")),
+        channels=inputs.get("num_channels"),
+        device=chosen,
+        size=_size(inputs.get("spatial_shape")),
+    )
+
+
+def _config(root: Path) -> ConfigParser:
+    found = [root / name for name in CONFIGS if (root / name).is_file()]
+    if not found:
+        raise FileNotFoundError(
+            f"{root} is no MONAI bundle: expected a folder with {CONFIGS[0]} (or .yaml) and "
+            f"{WEIGHTS[0]}"
+        )
+    parser = ConfigParser()
+    parser.read_config(str(found[0]))
+    if (root / "configs/metadata.json").is_file():
+        parser.read_meta(str(root / "configs/metadata.json"))
+    parser["bundle_root"] = str(root)
+    # Where a bundle keeps code of its own, its config imports it from the bundle's folder.
+    if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
+        sys.path.insert(0, str(root.resolve()))
+    return parser
+
+
+def _parsed(parser: ConfigParser, root: Path, name: str) -> Any:
+    if name not in parser.get():
+        raise ValueError(
+            f"{root}: expected {name!r} in the bundle's config, got {sorted(parser.get())}"
+        )
+    try:
+        return parser.get_parsed_content(name)
+    except Exception as error:
+        reason = error.__cause__ or error
+        raise ValueError(f"{root}: {name!r} of the bundle's config fails: {reason}") from error
+
+
+def _load_weights(network: nn.Module, root: Path) -> None:
+    found = [root / name for name in WEIGHTS if (root / name).is_file()]
+    if not found:
+        raise FileNotFoundError(f"{root} has no weights: expected {WEIGHTS[0]}")
+    try:
+        state = torch.load(found[0], map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{found[0]} does not load with weights_only=True; expected a state_dict (TorchScript, "
+            f"whole modules and damaged files are not read): {str(error).splitlines()[0]}"
+        ) from error
+    for key in ("state_dict", "model", "network"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{found[0]} does not fit {type(network).__name__}: {reason}") from error
+
+
+def _formats(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The first input's and the prediction's description."""
+    formats = metadata.get("network_data_format") or {}
+    inputs, outputs = formats.get("inputs") or {}, formats.get("outputs") or {}
+    return next(iter(inputs.values()), {}), next(iter(outputs.values()), {})
+
+
+def _class_names(channels: Any) -> tuple[str, ...]:
+    if not isinstance(channels, Mapping):
+        return ()
+    return tuple(str(channels[key]) for key in sorted(channels, key=int))
+
+
+def _size(shape: Any) -> tuple[int, ...]:
+    """Sizes in numbers; a metadata file may also say ``"*"`` or a formula."""
+    sizes = shape if isinstance(shape, list) else []
+    return tuple(sizes) if all(isinstance(size, int) for size in sizes) else ()
+
+
+def _hand_over(scan: Scan, path: Path) -> None:
+    """The scan as a NIfTI file for MONAI; a sheared grid stays so, which nibabel reads right."""
+    import nibabel
+
+    last = (*range(1, scan.data.ndim), 0)
+    voxels = scan.data[0] if len(scan.data) == 1 else scan.data.transpose(last)
+    # The affine at once: it sets the voxel sizes too, which MONAI's reader asks for.
+    file = nibabel.Nifti1Image(voxels, scan.affine)
+    file.set_sform(scan.affine, 1)
+    nibabel.save(file, path)

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from medsal.methods import Explainer, Method, get_method, options_of
+from medsal.methods import Explainer, Method, get_method, maps_of, options_of
 from medsal.origin import Origin, affine_of, origins_of
 from medsal.probe import Layer, Probe, plain, quietly
 from medsal.result import SaliencyMap, map_targets
@@ -67,7 +66,7 @@ def explain(
         if not getattr(chosen, "one_pass", False):
             # Methods that look at changed images explain what the clean one shows.
             probe = _settled(probe, image)
-        data = _maps(chosen, probe, plain(image))
+        data = maps_of(chosen, probe, plain(image))
         _check_map(data, probe, image)
         return SaliencyMap(
             data=data.detach().float(),
@@ -146,15 +145,6 @@ def _settled(probe: Probe, image: Tensor) -> Probe:
     output = probe.output(image)
     return dataclasses.replace(
         probe, target=map_targets(probe.target, lambda each: settle(each, output))
-    )
-
-
-def _maps(method: Explainer, probe: Probe, image: Tensor) -> Tensor:
-    """The maps of all targets, ``(n, t, *s)``; a plain callable is asked for one at a time."""
-    if isinstance(method, Method) or not isinstance(probe.target, tuple):
-        return method(probe, image)
-    return torch.cat(
-        [_maps(method, dataclasses.replace(probe, target=each), image) for each in probe.targets], 1
     )
 
 

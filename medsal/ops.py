@@ -1,5 +1,6 @@
 """Maths that ignores how many spatial axes there are."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,3 +45,23 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     # Interpolation in half precision is coarse, and missing on some devices.
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)
+
+
+def smooth(x: Tensor, sigma: Sequence[float]) -> Tensor:
+    """Gaussian smoothing along each spatial axis; the border is continued by its own value.
+
+    Args:
+        x: ``(n, k, *s)``.
+        sigma: the Gaussian's standard deviation along each axis [voxels]; cut off at 3 of them.
+    """
+    for axis, width in zip(spatial(x), sigma, strict=True):
+        reach = math.ceil(3 * width)
+        if reach == 0:
+            continue
+        steps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+        kernel = torch.exp(-0.5 * (steps / width) ** 2)
+        rows = x.movedim(axis, -1)
+        padded = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (reach, reach), mode="replicate")
+        blurred = F.conv1d(padded, (kernel / kernel.sum())[None, None])
+        x = blurred.reshape(rows.shape).movedim(-1, axis)
+    return x

@@ -9,9 +9,25 @@ from medsal.methods.cam import (
     LayerCAM,
     XGradCAM,
 )
-from medsal.methods.combine import GuidedGradCAM
-from medsal.methods.gradient import Gradient, GuidedBackprop, VoxelMethod
-from medsal.methods.registry import METHODS, Explainer, Method, get_method, options_of, register
+from medsal.methods.combine import GuidedGradCAM, Mirrored, Smooth
+from medsal.methods.gradient import (
+    Deconvnet,
+    Gradient,
+    GuidedBackprop,
+    InputXGradient,
+    VoxelMethod,
+)
+from medsal.methods.noise import SmoothGrad
+from medsal.methods.path import ExpectedGradients, IntegratedGradients
+from medsal.methods.registry import (
+    METHODS,
+    Explainer,
+    Method,
+    get_method,
+    maps_of,
+    options_of,
+    register,
+)
 from medsal.methods.scored import AblationCAM, ClassActivationMap, ScoreCAM
 
 __all__ = [
@@ -19,7 +35,9 @@ __all__ = [
     "METHODS",
     "AblationCAM",
     "ClassActivationMap",
+    "Deconvnet",
     "EigenCAM",
+    "ExpectedGradients",
     "Explainer",
     "GradCAM",
     "GradCAMPlusPlus",
@@ -27,12 +45,18 @@ __all__ = [
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
+    "InputXGradient",
+    "IntegratedGradients",
     "LayerCAM",
     "Method",
+    "Mirrored",
     "ScoreCAM",
+    "Smooth",
+    "SmoothGrad",
     "VoxelMethod",
     "XGradCAM",
     "get_method",
+    "maps_of",
     "options_of",
     "register",
 ]

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from medsal.methods.many import wide
 from medsal.methods.registry import Method, register
 from medsal.probe import Probe
 from medsal.types import Image, Map
@@ -83,3 +84,45 @@ class GuidedBackprop(VoxelMethod):
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:
         return probe.gradients(image, relus="guided")
+
+
+@register("deconvnet")
+@dataclass(frozen=True)
+class Deconvnet(VoxelMethod):
+    """The gradient by each voxel where every ReLU rectifies what comes back; signed.
+
+    At each ReLU: ``g * [g > 0]``, whatever its input was; pooling goes back through the places of
+    its maxima (section 2.1). The paper shows the image's channels as colours and starts from one
+    feature; here it starts from the score, and the channels are summed unless ``channels`` says
+    otherwise. Refused where a model has no ReLU, or other activations besides.
+
+    As with guided backpropagation, little in it depends on the class.
+    """
+
+    one_pass: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "Zeiler and Fergus, 2014, Visualizing and Understanding Convolutional Networks, "
+        "arXiv:1311.2901, section 2.1"
+    )
+
+    def attributions(self, probe: Probe, image: Image) -> Tensor:
+        return probe.gradients(image, relus="deconvnet")
+
+
+@register("input_x_gradient")
+@dataclass(frozen=True)
+class InputXGradient(VoxelMethod):
+    """The gradient by each voxel times the voxel's value; signed.
+
+    ``map_ci = x_ci dS/dx_ci``, summed over the channels. Of a linear score without bias the sum is
+    the score. It is 0 wherever the image is.
+    """
+
+    one_pass: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "Shrikumar et al., 2016, Not Just a Black Box: Learning Important Features Through "
+        "Propagating Activation Differences, arXiv:1605.01713"
+    )
+
+    def attributions(self, probe: Probe, image: Image) -> Tensor:
+        return probe.gradients(image) * wide(image)[:, None]

@@ -5,7 +5,7 @@ they are folded into passes of bounded size. A target may differ from sample to 
 a region for each), so what is repeated is always the whole batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -104,3 +104,13 @@ def check_count(name: str, value: int) -> None:
 def wide(x: Tensor) -> Tensor:
     """At least float32: sums over many small numbers are rounded away in half precision."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def streamed_sum(tensors: Iterable[Tensor], weights: Sequence[float]) -> Tensor:
+    """A weighted sum of at least one tensor, one at a time."""
+    total: Tensor | None = None
+    for each, weight in zip(tensors, weights, strict=True):
+        total = wide(each) * weight if total is None else total.add_(wide(each), alpha=weight)
+    if total is None:
+        raise ValueError("expected at least one tensor to sum, got none")
+    return total

@@ -5,6 +5,9 @@ import difflib
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+import torch
+from torch import Tensor
+
 from medsal.probe import Probe
 from medsal.types import Image, Map
 
@@ -81,6 +84,14 @@ def get_method(name: str, **options: Any) -> Method:
                 f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}"
             )
     return METHODS[name](**options)
+
+
+def maps_of(method: Explainer, probe: Probe, image: Tensor) -> Tensor:
+    """The maps of all targets, ``(n, t, *s)``; a plain callable is asked for one at a time."""
+    if isinstance(method, Method) or not isinstance(probe.target, tuple):
+        return method(probe, image)
+    single = (dataclasses.replace(probe, target=each) for each in probe.targets)
+    return torch.cat([method(each, image) for each in single], 1)
 
 
 def options_of(method: type[Method]) -> tuple[str, ...]:

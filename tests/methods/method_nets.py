@@ -43,12 +43,12 @@ class Deep(nn.Module):
         super().__init__()
         self.first = nn.Sequential(CONV[axes](channels, 5, 3, padding=1), nn.ReLU(inplace=True))
         self.second = nn.Sequential(CONV[axes](5, 4, 3, stride=2, padding=1), nn.ReLU())
-        self.hidden = nn.Linear(4, 6)
+        self.hidden = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
         self.last = nn.Linear(6, classes)
 
     def forward(self, image: Tensor) -> Tensor:
         pooled = self.second(self.first(image)).flatten(2).square().mean(2)
-        return self.last(torch.relu(self.hidden(pooled)))
+        return self.last(self.hidden(pooled))
 
 
 class Skip(nn.Module):

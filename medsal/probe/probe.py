@@ -95,14 +95,13 @@ class Probe:
             lay.reject_script(module)
         with visiting(self.model):
             leaf = plain(image).detach().requires_grad_()
-            # The backward pass too: a checkpointed layer runs its ReLUs there once more.
             with rule or nullcontext():
                 # A copy goes in: a network may write into its input.
                 output = self._forward(leaf.clone(), copied=True)
                 scores = self._scores(output, len(image))
-                if rule:
-                    rule.check(self.model)
-                gradients = differentiated(scores, self.targets, [leaf], "the image")
+            if rule:
+                rule.check(self.model)
+            gradients = differentiated(scores, self.targets, [leaf], "the image")
         return torch.stack([each for (each,) in gradients], 1)
 
     def tapped(self, image: Image, layer: str | None = None) -> tuple[Features, Features]:

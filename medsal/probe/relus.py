@@ -66,7 +66,9 @@ class ReLURule(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         if func in _RELUS or _clips_at_zero(func, args, given):
-            self.relus += 1
+            before = args[0] if args else given["input"]
+            # Where no graph is recorded no gradient passes: such a ReLU guides nothing.
+            self.relus += bool(torch.is_grad_enabled() and before.requires_grad)
             return self.relu(func, args, given)
         if func in _OTHERS:
             self.others.add(_OTHERS[func])
@@ -146,6 +148,8 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, output: Tensor) -> Tensor:
+        # As a ReLU does: a checkpointed layer runs again without the rule, and must save as much.
+        ctx.save_for_backward(output)
         return output.clone()
 
     @staticmethod

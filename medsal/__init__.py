@@ -4,6 +4,7 @@ from medsal.explain import Origin, SaliencyMap, explain, layers
 from medsal.methods import (
     CAM,
     METHODS,
+    RISE,
     AblationCAM,
     ClassActivationMap,
     Deconvnet,
@@ -20,6 +21,7 @@ from medsal.methods import (
     LayerCAM,
     Method,
     Mirrored,
+    Occlusion,
     ScoreCAM,
     Smooth,
     SmoothGrad,
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CAM",
     "METHODS",
+    "RISE",
     "AblationCAM",
     "ClassActivationMap",
     "ClassScore",
@@ -54,6 +57,7 @@ __all__ = [
     "LayerCAM",
     "Method",
     "Mirrored",
+    "Occlusion",
     "Origin",
     "Probe",
     "Region",

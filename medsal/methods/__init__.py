@@ -19,6 +19,7 @@ from medsal.methods.gradient import (
 )
 from medsal.methods.noise import SmoothGrad
 from medsal.methods.path import ExpectedGradients, IntegratedGradients
+from medsal.methods.perturb import RISE, Occlusion
 from medsal.methods.registry import (
     METHODS,
     Explainer,
@@ -33,6 +34,7 @@ from medsal.methods.scored import AblationCAM, ClassActivationMap, ScoreCAM
 __all__ = [
     "CAM",
     "METHODS",
+    "RISE",
     "AblationCAM",
     "ClassActivationMap",
     "Deconvnet",
@@ -50,6 +52,7 @@ __all__ = [
     "LayerCAM",
     "Method",
     "Mirrored",
+    "Occlusion",
     "ScoreCAM",
     "Smooth",
     "SmoothGrad",

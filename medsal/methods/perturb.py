@@ -1,0 +1,200 @@
+"""Maps from what the score loses when parts of the image are hidden; no gradient is computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from medsal.methods.baseline import Baseline, HoldsTensors, baseline_of, check_baseline
+from medsal.methods.many import check_count, scores_of, streamed_sum, wide
+from medsal.methods.registry import Method, register
+from medsal.ops import resize
+from medsal.probe import Probe
+from medsal.types import Image, Map
+
+Extent = int | Sequence[int] | None
+
+
+@register("occlusion")
+@dataclass(frozen=True, eq=False, repr=False)
+class Occlusion(HoldsTensors, Method):
+    """What the score loses when a window of the image is hidden; signed.
+
+    ``map_i = mean over the windows w that cover i of S(x) - S(x without w)``: high where the score
+    needs the voxel. All channels are hidden together. The paper slides a grey square and shows the
+    score itself.
+
+    Border: windows start at 0, ``stride``, 2 ``stride``... and the last one on each axis is cut off
+    at the image's end, so every voxel is covered and no window hangs over the near end.
+
+    Args:
+        window: voxels along each axis, or one number for all; None = an eighth of each axis.
+        stride: likewise, at most the window; None = half the window.
+        fill: what a hidden voxel shows: a number; ``"mean"`` of the channel; ``"blur"``; a tensor
+            that broadcasts against the image. 0 in z-scored scans is the mean.
+        batch: samples in one pass of the model.
+    """
+
+    window: Extent = None
+    stride: Extent = None
+    fill: Baseline = 0.0
+    batch: int = 8
+
+    source: ClassVar[str] = (
+        "Zeiler and Fergus, 2014, Visualizing and Understanding Convolutional Networks, "
+        "arXiv:1311.2901, section 4.2"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("window", "stride"):
+            object.__setattr__(self, name, _checked_extent(name, getattr(self, name)))
+        check_baseline("fill", self.fill)
+        check_count("batch", self.batch)
+
+    def __call__(self, probe: Probe, image: Image) -> Map:
+        filled = baseline_of(image, self.fill)
+        windows = self._windows(image.shape[2:])
+        (whole,) = scores_of(probe, [image], self.batch)
+        hidden = (_hidden(image, filled, window) for window in windows)
+        total = torch.zeros(*whole.shape, *image.shape[2:], dtype=whole.dtype, device=whole.device)
+        covered = torch.zeros(image.shape[2:], dtype=whole.dtype, device=whole.device)
+        for window, scores in zip(windows, scores_of(probe, hidden, self.batch), strict=True):
+            lost = (whole - scores).reshape(*whole.shape, *(1 for _ in window))
+            total[_at(window)] += lost
+            covered[window] += 1
+        return total / covered
+
+    def _windows(self, size: Sequence[int]) -> list[tuple[slice, ...]]:
+        axes = len(size)
+        window = _on_axes("window", self.window, axes) or [ceil(each / 8) for each in size]
+        stride = _on_axes("stride", self.stride, axes) or [ceil(each / 2) for each in window]
+        if any(step > width for step, width in zip(stride, window, strict=True)):
+            raise ValueError(
+                f"expected a stride of at most the window {tuple(window)}, so that every voxel is "
+                f"covered, got {tuple(stride)}"
+            )
+        return list(product(*map(_along, size, window, stride)))
+
+
+def _along(voxels: int, width: int, step: int) -> list[slice]:
+    """The windows on one axis; the last one may be cut off."""
+    count = ceil(max(voxels - width, 0) / step) + 1
+    return [slice(i * step, min(i * step + width, voxels)) for i in range(count)]
+
+
+def _at(window: tuple[slice, ...]) -> Any:
+    """The index of a window of the spatial axes."""
+    return (..., *window)
+
+
+def _hidden(image: Image, filled: Image, window: tuple[slice, ...]) -> Image:
+    copy = image.clone()
+    copy[_at(window)] = filled[_at(window)]
+    return copy
+
+
+@register("rise")
+@dataclass(frozen=True, eq=False, repr=False)
+class RISE(HoldsTensors, Method):
+    """The mean of many random masks, each weighted by the score of the image seen through it.
+
+    ``map_i = 1 / (p N) sum_j S(x m_j) m_ji`` (equation 6). A mask is a coarse grid of cells that
+    are 1 with the probability p, else 0, upsampled linearly to one cell more than the image on each
+    axis and cropped at a random place (section 3.2; a cell's width is rounded up, as in the
+    authors' code). Masks are made on the fly, one at a time.
+
+    The paper takes the class's probability: ``target=ClassScore(k, activation="softmax")``. A logit
+    adds nearly the same to all voxels, with noise; ``centred=True`` subtracts the mean score first,
+    which changes the mean map by a constant alone and makes it far less noisy.
+
+    Args:
+        masks: how many; the paper takes 4000 and 8000 for photographs.
+        cells: of the coarse grid along each axis, or one number for all; at most one per voxel.
+        p: the probability that a cell is seen.
+        seed: of the masks; the global random state is not touched. All samples see the same masks.
+        fill: what a hidden voxel shows; 0 as in the paper, or as in `Occlusion`.
+        centred: subtract the mean score over the masks.
+        batch: samples in one pass of the model.
+    """
+
+    masks: int = 1000
+    cells: int | Sequence[int] = 7
+    p: float = 0.5
+    seed: int = 0
+    fill: Baseline = 0.0
+    centred: bool = False
+    batch: int = 8
+
+    source: ClassVar[str] = (
+        "Petsiuk et al., 2018, RISE: Randomized Input Sampling for Explanation of Black-box "
+        "Models, arXiv:1806.07421, equation 6 and section 3.2"
+    )
+
+    def __post_init__(self) -> None:
+        check_count("masks", self.masks)
+        check_count("batch", self.batch)
+        check_baseline("fill", self.fill)
+        object.__setattr__(self, "cells", _checked_extent("cells", self.cells))
+        if not 0 < self.p < 1:
+            raise ValueError(f"expected p as a probability between 0 and 1, got {self.p!r}")
+
+    def __call__(self, probe: Probe, image: Image) -> Map:
+        filled = baseline_of(image, self.fill)
+        seen = (filled + mask.to(image) * (image - filled) for mask in self.drawn(image))
+        scores = scores_of(probe, seen, self.batch)
+        if self.centred:
+            kept = torch.stack(list(scores))
+            scores = iter(kept - kept.mean(0))
+        axes = tuple(1 for _ in image.shape[2:])
+        masks = (mask.to(wide(image)) for mask in self.drawn(image))
+        parts = (
+            score.reshape(*score.shape, *axes) * mask
+            for score, mask in zip(scores, masks, strict=True)
+        )
+        return streamed_sum(parts, [1 / (self.masks * self.p)] * self.masks)
+
+    def drawn(self, image: Image) -> Iterator[Tensor]:
+        """The masks on the image's grid, ``(*s)``, whose cells are drawn on the host."""
+        size = image.shape[2:]
+        cells = _on_axes("cells", self.cells, len(size))
+        cells = [min(count, voxels) for count, voxels in zip(cells, size, strict=True)]
+        width = [ceil(voxels / count) for voxels, count in zip(size, cells, strict=True)]
+        larger = [(count + 1) * each for count, each in zip(cells, width, strict=True)]
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.masks):
+            grid = (torch.rand(1, 1, *cells, generator=generator) < self.p).float()
+            shift = [int(torch.randint(each, (), generator=generator)) for each in width]
+            crop = tuple(slice(a, a + n) for a, n in zip(shift, size, strict=True))
+            yield resize(grid.to(image.device), larger)[_at(crop)][0, 0]
+
+
+def _checked_extent(name: str, value: Extent) -> Extent:
+    """Voxels or cells: one number, or a tuple with one for each axis.
+
+    Raises:
+        ValueError: when one is no whole number of at least 1.
+    """
+    if value is None or isinstance(value, int):
+        check_count(name, 1 if value is None else value)
+        return value
+    for each in value:
+        check_count(name, each)
+    return tuple(value)
+
+
+def _on_axes(name: str, value: Extent, axes: int) -> list[int]:
+    """One number for each axis; empty for None.
+
+    Raises:
+        ValueError: when there is another number of them.
+    """
+    if value is None:
+        return []
+    numbers = [value] * axes if isinstance(value, int) else list(value)
+    if len(numbers) != axes:
+        raise ValueError(f"expected one {name} or {axes} (one per axis), got {tuple(numbers)}")
+    return numbers

@@ -1,0 +1,163 @@
+"""Occlusion and RISE: by hand, against captum and definitions written out."""
+
+import warnings
+
+import pytest
+import torch
+from captum.attr import Occlusion as CaptumOcclusion
+from method_nets import Deep, Head, images, probe, seeded
+from torch import nn
+
+from medsal import METHODS, RISE, Occlusion, Probe
+from medsal.ops import resize
+from medsal.targets import ClassScore
+
+WEIGHTS = torch.tensor([[1.0, -1, 2, 0, 3]]).double()
+IMAGE = torch.tensor([[[1.0, 2, 3, 4, 5]]]).double()
+
+
+def test_occlusion_by_hand():
+    # What each voxel gives is (1, -2, 6, 0, 15). Windows of 3 start at 0 and 2: they lose 5 and 21.
+    net = Head(WEIGHTS[None], bias=4)
+    found = Occlusion(window=3, stride=2)(probe(net), IMAGE)
+    assert found[0, 0].tolist() == [5, 5, 13, 21, 21]
+
+
+def test_occlusion_cuts_off_the_last_window():
+    # Windows of 2 start at 0, 2 and 4: the last one has a single voxel.
+    found = Occlusion(window=2, stride=2)(probe(Head(WEIGHTS[None])), IMAGE)
+    assert found[0, 0].tolist() == [-1, -1, 6, 6, 15]
+
+
+@pytest.mark.parametrize(
+    ("fill", "lost"),
+    [
+        (1, [0, -1, 4, 0, 12]),
+        ("mean", [-2, 1, 0, 0, 6]),
+        (torch.tensor([5.0, 4, 3, 2, 1]), [-4, 2, 0, 0, 12]),
+    ],
+)
+def test_occlusion_fills(fill, lost):
+    found = Occlusion(window=1, fill=fill)(probe(Head(WEIGHTS[None])), IMAGE)
+    assert found[0, 0].tolist() == lost
+
+
+@pytest.mark.parametrize(
+    ("axes", "window", "stride"),
+    [(1, 3, 1), (1, 5, 4), (2, 3, 2), (2, (4, 3), (3, 1)), (3, 3, 2), (3, (2, 7, 4), (2, 5, 3))],
+)
+@pytest.mark.parametrize("fill", [0, 0.5])
+def test_captum_occlusion(axes, window, stride, fill):
+    net, image = seeded(Deep(axes)), images(axes)
+    shape = (window,) * axes if isinstance(window, int) else window
+    step = (stride,) * axes if isinstance(stride, int) else stride
+    channels = image.shape[1]
+    with torch.no_grad():
+        expected = CaptumOcclusion(net).attribute(
+            image, (channels, *shape), strides=(channels, *step), target=2, baselines=fill
+        )
+    found = Occlusion(window=window, stride=stride, fill=fill, batch=6)(probe(net, 2), image)
+    assert torch.allclose(found, expected[:, :1].double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_occlusion_covers_every_voxel_by_default(axes):
+    net, image = seeded(Deep(axes)), images(axes)
+    assert Occlusion()(probe(net), image).isfinite().all()
+    large = Occlusion(window=99)(probe(net), image)
+    gone = probe(net)(image) - probe(net)(0 * image)
+    assert torch.allclose(large.flatten(1), gone[:, None].expand(-1, image[0, 0].numel()))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_rise_is_equation_6(axes):
+    net, image = seeded(Deep(axes)), images(axes)
+    method = RISE(masks=11, cells=3, p=0.3, seed=4, batch=5)
+    masks = [mask.double() for mask in method.drawn(image)]
+    assert len(masks) == 11
+    with torch.no_grad():
+        scores = [net(image * mask)[:, 1] for mask in masks]
+    parts = [torch.einsum("n,...->n...", s, m) for s, m in zip(scores, masks, strict=True)]
+    expected = torch.stack(parts).sum(0) / (11 * 0.3)
+    assert torch.allclose(method(probe(net), image)[:, 0], expected, rtol=1e-9, atol=1e-12)
+    mean = torch.stack(scores).mean(0)
+    less = torch.stack([torch.einsum("n,...->n...", mean, m) for m in masks]).sum(0) / (11 * 0.3)
+    centred = RISE(masks=11, cells=3, p=0.3, seed=4, centred=True)(probe(net), image)[:, 0]
+    assert torch.allclose(centred, expected - less, rtol=1e-9, atol=1e-9)
+
+
+def test_rise_by_hand_of_one_mask():
+    method = RISE(masks=1, cells=5)
+    (mask,) = method.drawn(IMAGE)
+    score = float((mask * IMAGE[0, 0] * WEIGHTS[0]).sum())
+    found = method(probe(Head(WEIGHTS[None])), IMAGE)[0, 0]
+    assert found.tolist() == pytest.approx((mask * score / 0.5).tolist())
+
+
+@pytest.mark.parametrize("size", [(40,), (20, 31), (9, 12, 14)])
+def test_rise_masks(size):
+    masks = torch.stack(list(RISE(masks=400, cells=4, p=0.3).drawn(torch.zeros(1, 1, *size))))
+    assert masks.shape == (400, *size)
+    assert float(masks.min()) >= 0
+    assert float(masks.max()) <= 1 + 1e-6
+    # The same at every voxel, border included.
+    assert float((masks.mean(0) - 0.3).abs().max()) < 0.1
+
+
+def test_rise_masks_are_the_crop_of_a_larger_grid():
+    (mask,) = RISE(masks=1, cells=(2, 3), seed=1).drawn(torch.zeros(1, 1, 7, 9))
+    generator = torch.Generator().manual_seed(1)
+    grid = (torch.rand(1, 1, 2, 3, generator=generator) < 0.5).float()
+    a, b = (int(torch.randint(n, (), generator=generator)) for n in (4, 3))
+    expected = resize(grid, (3 * 4, 4 * 3))[0, 0, a : a + 7, b : b + 9]
+    assert torch.equal(mask, expected)
+
+
+def test_rise_finds_the_voxels_that_count():
+    class Lamp(nn.Module):
+        def forward(self, image):
+            return image[:, :, 3:5, 3:5, 9:].mean((1, 2, 3, 4))[:, None]
+
+    image = torch.ones(1, 1, 12, 12, 12)
+    found = RISE(masks=300, cells=4, centred=True)(probe(Lamp()), image)[0, 0]
+    peak = torch.unravel_index(found.argmax(), found.shape)
+    assert all(abs(int(i) - j) <= 2 for i, j in zip(peak, (3.5, 3.5, 10), strict=True))
+
+
+@pytest.mark.parametrize("name", ["occlusion", "rise"])
+def test_torchscript_and_models_without_a_gradient(name):
+    net, image = seeded(Deep(2)), images()
+    options = {"masks": 5} if name == "rise" else {"window": 5}
+    expected = METHODS[name](**options)(probe(net), image)
+
+    class Blind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x).detach()
+
+    assert torch.equal(METHODS[name](**options)(probe(Blind()), image), expected)
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(net, image, check_trace=False)
+    found = METHODS[name](**options)(Probe(traced, ClassScore(1)), image)
+    assert torch.allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (lambda: Occlusion(window=0), "window as a whole number"),
+        (lambda: Occlusion(window=(3, 0)), "window as a whole number"),
+        (lambda: Occlusion(fill="grey"), "fill as a number"),
+        (lambda: Occlusion(window=2, stride=3), "stride of at most the window"),
+        (lambda: Occlusion(window=(2, 2, 2)), "one window or 1"),
+        (lambda: RISE(p=1.0), "p as a probability"),
+        (lambda: RISE(masks=0), "masks as a whole number"),
+        (lambda: RISE(cells=(2, 2)), "one cells or 1"),
+    ],
+)
+def test_options_are_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        method()(probe(Head(WEIGHTS[None])), IMAGE)

@@ -104,7 +104,8 @@ def _places(image: Any, grid: Grid, scan: Any, home: Grid) -> Agreement:
     """As it is, shifted by a voxel or two, flipped at every shift, and with swapped axes."""
     image, grid = _overlap(image, grid, home)
     nudged = _nudged(image, grid, scan, home)
-    if nudged.r is not None and _better(nudged.other, nudged.r):
+    elsewhere = nudged.r is not None and _better(nudged.other, nudged.r)
+    if elsewhere and nudged.other > SWAPPED:
         return nudged
     lattice = coarse(image, grid.affine, scan, home)
     r, best = _slide(lattice, (), "")
@@ -115,7 +116,8 @@ def _places(image: Any, grid: Grid, scan: Any, home: Grid) -> Agreement:
                 turned = coarse(image.transpose(order), grid.affine, scan, home)
                 words = f"its axes are put in the order {order}"
                 places += [_slide(turned, (), words)[1], *_flipped(turned, words)]
-    return Agreement(r, *max(places))
+    found = Agreement(r, *max(places))
+    return nudged if elsewhere and not (found.refused and found.other > nudged.other) else found
 
 
 def _overlap(image: Any, grid: Grid, home: Grid) -> tuple[Any, Grid]:

@@ -75,13 +75,16 @@ def come_home(
 
 def refusal(agreement: Agreement) -> str:
     """The error for an image that does not lie where its affine says."""
-    if agreement.other > (agreement.r or 0.0) + 0.1 or agreement.other > 0.8:
+    if agreement.other > 0.7:
         why = (
             f"the image agrees with the file at r = {agreement.r:.3f}, and better"
             f" ({agreement.other:.3f}) when {agreement.place}"
         )
     else:
-        why = f"the image agrees with the file at r = {agreement.r:.3f} only, and nowhere better"
+        why = (
+            f"the image agrees with the file at r = {agreement.r:.3f} only, and no flip, swap of"
+            " axes or shift explains it"
+        )
     return (
         f"the affine does not tell what the transforms did: {why}. Replace the transform that"
         " moves voxels without the affine knowing (Transposed, Lambdad) by one that tells it"
@@ -154,6 +157,5 @@ def _unseen(seen: Bool[np.ndarray, "*s"]) -> tuple[str, ...]:
     part = 1 - float(np.mean(seen))
     if part == 0:
         return ()
-    return (
-        f"the network did not see {part:.0%} of the scan's voxels; the map is 0 there, unknown",
-    )
+    said = f"{part:.0%}" if part >= 0.01 else "less than 1%"
+    return (f"the network did not see {said} of the scan's voxels; the map is 0 there, unknown",)

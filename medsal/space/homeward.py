@@ -40,7 +40,8 @@ def come_home(
     Returns:
         The map `(1, t, *scan)`, finite, 0 outside; with the scan as its image `(1, c, *scan)`, the
         scan's affine, and `seen` `(1, 1, *scan)`, True where the network saw the voxel. And the
-        agreement of the network's image with the file; None where it was not checked.
+        agreement of the network's image with the file; None where it was not checked, or the
+        map was at home already and comes back as it is.
 
     Raises:
         ValueError: for several samples, for an image whose place is unknown, for one spatial axis,
@@ -54,6 +55,8 @@ def come_home(
     grid, origin = _network_grid(result), result.origins[0]
     scan, target, notes = _scan(origin, grid, result)
     agreement = None
+    if result.seen is not None and scan is not None and _same(result, scan, grid, target):
+        return result, None
     if scan is not None and check:
         agreement = agree(_numpy(result.image[0]), grid, scan, target)
         if agreement.refused:
@@ -91,6 +94,13 @@ def refusal(agreement: Agreement) -> str:
         " (Flipd, Rotate90d, Orientationd, CropForegroundd), or invert the transforms (MONAI's"
         " Invertd); if the place is right all the same, medsal.space.home(result, check=False)"
     )
+
+
+def _same(
+    result: "SaliencyMap", scan: Float32[np.ndarray, "c *s"], grid: Grid, target: Grid
+) -> bool:
+    """Whether the map is at home already: its own check stands in its notes."""
+    return grid.near(target) and np.array_equal(_numpy(result.image[0]), scan)
 
 
 def _network_grid(result: "SaliencyMap") -> Grid:

@@ -57,7 +57,9 @@ class LastSpatial:
             return False
         # The same tensor, unless an activation in place wrote to it.
         if output is self._tensor and output._version == self._version:
-            self.candidates[-1].name = name
+            # Not what merely passes it on, which may be one branch of several.
+            if self.candidates[-1].made_by.startswith(f"{name}."):
+                self.candidates[-1].name = name
             return False
         if self._is_point(output) and not self._strided(module, inputs, output):
             return False
@@ -82,7 +84,9 @@ class LastSpatial:
                     # A block that adds its branches up is one layer.
                     left = [each for each in left if each not in inside]
                     break
-        return self.candidates.index(left[-1]) if left else None
+        return next(
+            (i for i, each in enumerate(self.candidates) if left and each is left[-1]), None
+        )
 
     def _is_own(self, output: Any) -> bool:
         """Whether the last layer makes the model's output, a map: itself, or its logits."""

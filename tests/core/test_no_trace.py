@@ -80,17 +80,18 @@ def test_every_method_leaves_no_trace(name: str, d: int) -> None:
 def run(model: Nasty, x: Tensor, name: str, d: int) -> Any:
     try:
         return medsal.explain(model, x, method=name, **options_for(name, d))
-    except ValueError as error:  # a refusal, as CAM's of a head that is none
-        assert "expected" in str(error) or "defined" in str(error), error
-        return None
+    except ValueError as error:
+        if name == "cam" and "as CAM is defined" in str(error):
+            return None  # the network's head is none that CAM is defined for
+        raise
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
 @pytest.mark.parametrize("name", sorted(medsal.METHODS))
-@pytest.mark.parametrize("error", [Stop(), KeyboardInterrupt(), RuntimeError("no")], ids=repr)
+@pytest.mark.parametrize("error", [StopError(), KeyboardInterrupt(), RuntimeError("no")], ids=repr)
 def test_a_model_that_raises_midway(name: str, error: BaseException) -> None:
     model, x = nasty(2), image(2)
     model.fail = error
@@ -99,13 +100,13 @@ def test_a_model_that_raises_midway(name: str, error: BaseException) -> None:
 
 
 def raising(output: Tensor) -> Tensor:
-    raise Stop
+    raise StopError
 
 
 @pytest.mark.parametrize("name", sorted(set(medsal.METHODS) - {"eigencam"}))  # no class in it
 def test_a_target_that_raises(name: str) -> None:
     model, x = nasty(2), image(2)
-    with untouched(model, x), pytest.raises(Stop):
+    with untouched(model, x), pytest.raises(StopError):
         medsal.explain(model, x, raising, method=name, **options_for(name, 2))
 
 

@@ -1,0 +1,124 @@
+"""Grad-CAM costs one forward pass, records no graph before the layer, and keeps nothing."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from core_nets import Nasty, Segmenter, Tiny, image
+from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
+from torch import Tensor, nn
+
+import medsal
+
+
+class Counted(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.passes += 1
+        return self.net(x)
+
+
+def voxels(channel: int) -> Any:
+    return lambda output: (
+        (output[:, channel] if output.ndim > 2 else output[:, [channel]]).flatten(1).sum(1)
+    )
+
+
+NETS: dict[str, tuple[Any, int, str]] = {
+    "tiny": (lambda: Tiny(3), 8, "relu"),
+    "nasty": (lambda: Nasty(3), 8, "norm"),
+    "segmenter": (lambda: Segmenter(3), 8, "encoder"),
+    "unet": (lambda: UNet(3, 1, 3, (4, 8), (2,), num_res_units=2), 8, "model.2.0"),
+    "basic unet": (lambda: BasicUNet(2, 1, 3, (4, 4, 8, 8, 8, 4)), 32, "upcat_1"),
+    "segresnet": (lambda: SegResNet(2, 8, 1, 3), 16, "act_mod"),
+    "resnet": (lambda: resnet10(n_input_channels=1, num_classes=3, widen_factor=0.2), 40, "layer4"),
+    "densenet": (lambda: DenseNet(3, 1, 3, 4, 4, (2, 2)), 32, "class_layers.relu"),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_forward_pass(name: str) -> None:
+    build, size, layer = NETS[name]
+    net = Counted(build().double()).train()
+    d = 2 if any(isinstance(each, nn.Conv2d) for each in net.modules()) else 3
+    x = torch.rand(1, 1, *(size,) * d, dtype=torch.float64)
+    first = medsal.Probe(net, voxels(1)).taps(x)[0]
+    assert net.passes == 1
+    second = medsal.Probe(net, (voxels(1), voxels(0))).taps(x)[0]
+    assert net.passes == 2
+    assert first.layer == second.layer == f"net.{layer}"
+    torch.testing.assert_close(first.activations, second.activations, rtol=1e-12, atol=0)
+    torch.testing.assert_close(first.gradients[0], second.gradients[0], rtol=1e-9, atol=1e-15)
+    medsal.explain(net, x, [voxels(0), voxels(1), None])
+    assert net.passes == 3
+
+
+@contextmanager
+def saved_bytes() -> Iterator[list[int]]:
+    saved: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
+
+
+def test_no_graph_before_the_layer() -> None:
+    net = nn.Sequential(
+        *(
+            layer
+            for _ in range(4)
+            for layer in (nn.Conv3d(4, 4, 3, padding=1), nn.ReLU(inplace=True))
+        )
+    )
+    net[0] = nn.Conv3d(1, 4, 3, padding=1)
+    model = nn.Sequential(net, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.rand(1, 1, 16, 16, 16)
+    with saved_bytes() as saved:
+        medsal.explain(model, x, layer="0")
+    assert sum(saved) < 1000
+    medsal.explain(model, x)
+    with saved_bytes() as saved:
+        result = medsal.explain(model, x, [0, 1])
+    assert result.layer == "0"
+    assert sum(saved) < 1000
+
+
+@pytest.mark.parametrize("method", ["gradcam", "guided_gradcam", "gradient"])
+def test_nothing_is_kept(method: str) -> None:
+    model, x = Nasty(2), image(2)
+    kept: list[weakref.ref[Tensor]] = []
+
+    def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        kept.append(weakref.ref(output))
+
+    handles = [each.register_forward_hook(look) for each in model.modules()]
+    result = medsal.explain(model, x, method=method)
+    for handle in handles:
+        handle.remove()
+    gc.collect()
+    alive = [each() for each in kept if each() is not None]
+    assert all(each.grad_fn is None for each in alive)
+    assert not [each for each in alive if each.ndim == 4]
+    assert result.output.grad_fn is None
+
+
+def test_the_output_has_no_graph_whatever_it_is() -> None:
+    class Both(Tiny):
+        def forward(self, x: Tensor) -> Any:
+            y = super().forward(x)
+            return {"logits": y, "more": (y + 1, [y + 2], None)}
+
+    result = medsal.explain(Both(2), image(2), lambda output: output["logits"][:, 0])
+    assert not result.output["logits"].requires_grad
+    assert not result.output["more"][1][0].requires_grad

@@ -114,11 +114,11 @@ class SaliencyMap:
         x, y, z = (self.affine[:3, :3] @ torch.tensor(index).double() + self.affine[:3, 3]).tolist()
         return x, y, z
 
-    def home(self) -> "SaliencyMap":
+    def home(self, *, check: bool = True) -> "SaliencyMap":
         """The same map on the voxel grid of the file that came in; see `medsal.space.home`."""
         from medsal.space import home
 
-        return home(self)
+        return home(self, check=check)
 
     def plot(self, **options: Any) -> "Figure":
         """Orthogonal slices through the peak; see `medsal.view.ortho` for the options."""

@@ -42,7 +42,8 @@ def save(
         The files written.
 
     Raises:
-        ValueError: for several samples, an unknown suffix, or a path that is the scan itself.
+        ValueError: for several samples, an unknown suffix, a path that is the scan itself, or an
+            image without a place (unless ``home=False``).
     """
     path = Path(path)
     known = (*VOLUMES, ".png", ".pdf", ".svg", ".json")
@@ -55,6 +56,11 @@ def save(
         )
     origin = result.origins[0]
     known_origin = origin.path is not None or origin.shape is not None
+    if suffix in VOLUMES and home and result.affine is None:
+        raise ValueError(
+            "the image brought no affine, so its map has no place in a patient: load it with "
+            "MONAI's LoadImaged and keep the MetaTensor, or write it in voxels with home=False"
+        )
     placed = result.home() if home and known_origin else result
     written = "scan" if placed is not result else "network"
     stem = path.name[: -len(suffix)]
@@ -144,7 +150,7 @@ def _figure(
 
 
 def _affine(result: SaliencyMap) -> np.ndarray:
-    """The map's affine; without one, voxels count as mm, as the sidecar says."""
+    """The map's affine; without one, where that was asked for, voxels count as mm."""
     if result.affine is None:
         return np.eye(4)
     return np.asarray(result.affine.double().cpu())

@@ -5,7 +5,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def sidecar(
             "torch": torch.__version__,
             **{name: _version(name) for name in ("monai", "medsal", "numpy", "nibabel")},
         },
-        "CreatedUTC": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "CreatedUTC": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 
 from medsal.scan import read
 from medsal.space.agreement import Agreement, agree
@@ -70,10 +70,15 @@ def come_home(
         result,
         data=torch.from_numpy(data)[None],
         image=torch.from_numpy(scan)[None],
-        affine=torch.from_numpy(target.affine.copy()),
+        affine=_tensor(target.affine),
         seen=torch.from_numpy(seen)[None, None],
+        origins=(dataclasses.replace(origin, affine=_tensor(target.affine), shape=target.shape),),
         notes=tuple(dict.fromkeys((*kept, *notes, *_unseen(seen)))),
     ), agreement
+
+
+def _tensor(affine: Float[np.ndarray, "4 4"]) -> torch.Tensor:
+    return torch.from_numpy(affine.copy())
 
 
 def refusal(agreement: Agreement) -> str:

@@ -1,8 +1,11 @@
 """The result: a raw map with all that is needed to read, place and repeat it."""
 
 import dataclasses
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,10 @@ from medsal.types import Affine, Image, Map, Mask, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# A notebook shows so many maps at once; each is a picture of some 200 kB.
+_SHOWN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +132,20 @@ class SaliencyMap:
         from medsal.view import ortho
 
         return ortho(self, **options)
+
+    def _repr_html_(self) -> str:
+        """The slices of the first few maps, as a notebook shows them."""
+        pairs = [(i, j) for i in range(len(self)) for j in range(len(self.targets))]
+        pictures = []
+        for i, j in pairs[:_SHOWN]:
+            buffer = BytesIO()
+            figure = self[i].plot(target=j)
+            figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
+            encoded = b64encode(buffer.getvalue()).decode()
+            pictures.append(f'<img style="max-width:100%" src="data:image/png;base64,{encoded}">')
+        left = len(pairs) - _SHOWN
+        rest = f"<p>and {left} more: result[i].plot(target=j)</p>" if left > 0 else ""
+        return f"<div><code>{escape(repr(self))}</code>{''.join(pictures)}{rest}</div>"
 
     def save(self, path: str | Path, **options: Any) -> list[Path]:
         """Write the map; the suffix says as what. See `medsal.export.save`."""

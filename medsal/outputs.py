@@ -1,10 +1,13 @@
 """What a model puts out: a vector of classes, or a map of voxels."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+Index: TypeAlias = int | Sequence[int] | Tensor
+"""A class or channel: one, or one per sample."""
 
 
 def main_output(output: Any) -> Tensor:
@@ -47,9 +50,21 @@ def two_sided(logits: Tensor) -> Tensor:
     return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
 
-def per_sample(values: Tensor, index: int | tuple[int, ...], what: str) -> Tensor:
+def as_index(index: Any) -> int | tuple[int, ...]:
+    """An int or one int per sample, from what users hold: ints, lists, NumPy or torch integers."""
+    plain: Any = index.tolist() if hasattr(index, "tolist") else index
+    entries = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else [plain]
+    if not entries or any(
+        isinstance(entry, bool) or not isinstance(entry, int) for entry in entries
+    ):
+        raise TypeError(f"expected a class as an int, or one int per sample, got {index!r}")
+    return plain if isinstance(plain, int) else tuple(entries)
+
+
+def per_sample(values: Tensor, index: Index, what: str) -> Tensor:
     """``values[i, index[i]]`` for each sample, with bounds said in words."""
     samples, count = values.shape[:2]
+    index = as_index(index)
     indices = (index,) * samples if isinstance(index, int) else index
     if len(indices) != samples:
         raise ValueError(

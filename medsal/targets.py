@@ -5,14 +5,14 @@ A target is any callable ``output -> (n,)``. Those here are frozen values with a
 wins) at the clean image's output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
+from medsal.outputs import Index, as_index, main_output, per_sample, two_sided, wide, winning
 from medsal.outputs import class_logits as class_logits
-from medsal.outputs import main_output, per_sample, two_sided, wide, winning
 from medsal.types import Scores, Target
 
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -21,17 +21,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(1),
     "sigmoid": lambda logits: logits.sigmoid(),
 }
-
-
-def _as_index(index: Any) -> int | tuple[int, ...]:
-    """An int or one int per sample, from what users hold: ints, lists, NumPy or torch integers."""
-    plain = index.tolist() if hasattr(index, "tolist") else index
-    entries = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else [plain]
-    if not entries or any(
-        isinstance(entry, bool) or not isinstance(entry, int) for entry in entries
-    ):
-        raise TypeError(f"expected a class as an int, or one int per sample, got {index!r}")
-    return plain if isinstance(plain, int) else tuple(entries)
 
 
 @dataclass(frozen=True)
@@ -47,11 +36,11 @@ class ClassScore:
             whose gradient vanishes where the network is sure.
     """
 
-    index: int | tuple[int, ...]
+    index: Index
     activation: Activation = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "index", _as_index(self.index))
+        object.__setattr__(self, "index", as_index(self.index))
         if self.activation not in _ACTIVATIONS:
             raise ValueError(
                 f"expected an activation of {list(_ACTIVATIONS)}, got {self.activation!r}"
@@ -78,7 +67,8 @@ class ClassScore:
         return Region(self.index, activation=self.activation).settled(output)
 
     def sample(self, i: int) -> "ClassScore":
-        return self if isinstance(self.index, int) else replace(self, index=self.index[i])
+        index = as_index(self.index)
+        return self if isinstance(index, int) else replace(self, index=index[i])
 
 
 @dataclass(frozen=True)
@@ -117,12 +107,12 @@ class Difference:
     """Why this and not that: the score of one target minus that of another.
 
     Args:
-        a: what speaks for it: a class or any target.
+        a: what speaks for it: a class, any target, or None for the prediction.
         b: what speaks against it.
     """
 
-    a: "int | Target"
-    b: "int | Target"
+    a: "int | Target | None"
+    b: "int | Target | None"
 
     def __call__(self, output: Any) -> Scores:
         return _single(self.a)(output) - _single(self.b)(output)
@@ -148,12 +138,12 @@ class Region:
         activation: ``"softmax"`` or ``"sigmoid"`` to sum probabilities instead of logits.
     """
 
-    channel: int | tuple[int, ...]
+    channel: Index
     mask: Tensor | None = None
     activation: Activation = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel", _as_index(self.channel))
+        object.__setattr__(self, "channel", as_index(self.channel))
         if self.activation not in _ACTIVATIONS:
             raise ValueError(
                 f"expected an activation of {list(_ACTIVATIONS)}, got {self.activation!r}"
@@ -213,10 +203,10 @@ class Region:
         return mask.expand(grid)
 
 
-def _single(value: "int | Target | None") -> Target:
+def _single(value: Any) -> Target:
     if value is None:
         return Predicted()
-    return value if callable(value) else ClassScore(value)
+    return value if callable(value) else ClassScore(as_index(value))
 
 
 def as_target(value: Any) -> "Target | tuple[Target, ...]":

@@ -11,7 +11,7 @@ from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 _POOLS = (_AvgPoolNd, _MaxPoolNd, _LPPoolNd)
 
 
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     """A layer that was the last one for a while.
 
@@ -20,12 +20,15 @@ class Candidate:
         made_by: the module that made the tensor.
         weighs: whether that module has parameters.
         channels: how many its output has.
+        last_call: whether the module has not been called again on a grid: a name means its last
+            call.
     """
 
     name: str
     made_by: str
     weighs: bool
     channels: int
+    last_call: bool = True
 
 
 class LastSpatial:
@@ -61,6 +64,8 @@ class LastSpatial:
             if self.candidates[-1].made_by.startswith(f"{name}."):
                 self.candidates[-1].name = name
             return False
+        for each in self.candidates:
+            each.last_call &= name != each.name
         if self._is_point(output) and not self._strided(module, inputs, output):
             return False
         weighs = any(True for _ in module.parameters())
@@ -84,9 +89,8 @@ class LastSpatial:
                     # A block that adds its branches up is one layer.
                     left = [each for each in left if each not in inside]
                     break
-        return next(
-            (i for i, each in enumerate(self.candidates) if left and each is left[-1]), None
-        )
+        left = [each for each in left if each.last_call]
+        return next((i for i, each in enumerate(self.candidates) if each in left[-1:]), None)
 
     def _is_own(self, output: Any) -> bool:
         """Whether the last layer makes the model's output, a map: itself, or its logits."""

@@ -46,18 +46,31 @@ class Sightings:
         self._met: dict[str, tuple[str, Any]] = {}
         # The features of the last layer on a grid that works on the last axis; None: on axis 1.
         self._features: int | None = None
+        # Whether the last layer with weights worked on tokens (n, tokens, k).
+        self._tokens = False
 
     def note(self, name: str, module: nn.Module, output: Any) -> None:
         """Put down what a layer put out as it ended."""
         self._met.pop(name, None)
         self._met[name] = (type(module).__name__, _shapes(output))
-        if isinstance(output, Tensor) and output.ndim == self._ndim:
-            if isinstance(module, nn.Linear):
-                self._features = module.out_features
-            elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-                self._features = module.normalized_shape[0]
-            elif isinstance(module, _ConvNd):
-                self._features = None
+        features = _last_axis(module)
+        if isinstance(output, Tensor) and (features or isinstance(module, _ConvNd)):
+            self._tokens = output.ndim == 3 < self._ndim
+            self._features = features if output.ndim == self._ndim else self._features
+
+    def attention(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
+        """Whether a tensor that has just been put out is no grid, but weights among tokens.
+
+        Of a picture, ``(n, heads, tokens, tokens)`` has the axes of features: known by layers
+        without weights that work on it between those on tokens.
+        """
+        return (
+            self._tokens
+            and isinstance(output, Tensor)
+            and output.ndim == self._ndim
+            and not any(True for _ in module.parameters())
+            and any(isinstance(each, Tensor) and each.ndim == self._ndim for each in inputs)
+        )
 
     def channels_last(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor that has just been put out is ``(n, *f, k)``, as in transformers.
@@ -81,6 +94,15 @@ class Sightings:
             Layer(name, kind, one(shapes), () if one(shapes) else tuple(shapes), name == default)
             for name, (kind, shapes) in self._met.items()
         ]
+
+
+def _last_axis(module: nn.Module) -> int | None:
+    """How many features a layer that works on the last axis puts out; None for any other."""
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+        return module.normalized_shape[0]
+    return None
 
 
 def one(shapes: Any) -> tuple[int, ...] | None:

@@ -69,6 +69,13 @@ class Pass:
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             for name, part in meant.get(id(module), ()):
                 chosen = chosen_part(name.partition("[")[0], output, part)
+                if name in self.leaves and chosen.ndim != self.image.ndim:
+                    continue  # a shared activation's call on the grid counts, not that in the head
+                if self.seen.attention(module, inputs, chosen):
+                    raise ValueError(
+                        f"layer {name!r} puts out weights among tokens {tuple(chosen.shape)}, "
+                        f"which have no place in the image; choose another layer"
+                    )
                 behind = bool(set(self.leaves) - {name})
                 output = with_part(output, part, self._become_leaf(name, chosen, behind))
             return output if id(module) in meant else None
@@ -95,7 +102,7 @@ class Pass:
         last = LastSpatial(self.image)
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if last.admits(name, module, inputs, output):
+            if self._admits(last, name, module, inputs, output):
                 last.went_on(output)
 
         with self._watched(watch):
@@ -117,7 +124,7 @@ class Pass:
         depth = 1 if _ends_linear(self.model) else _DEPTH
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            if not self._open or not last.admits(name, module, inputs, output):
+            if not self._open or not self._admits(last, name, module, inputs, output):
                 return None
             onwards = self._become_leaf(name, output, False)
             kept.append(self.leaves.pop(name))
@@ -159,6 +166,9 @@ class Pass:
 
         with self._watched(watch):
             return run()
+
+    def _admits(self, last: LastSpatial, name: str, module: nn.Module, *went: Any) -> bool:
+        return not self.seen.attention(module, *went) and last.admits(name, module, *went)
 
     def _watched(self, watch: Callable[..., Any]) -> Any:
         def noting(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:

@@ -1,0 +1,204 @@
+"""Targets: what is asked of an output, fixed at the clean image, one sample at a time."""
+
+from typing import Any
+
+import pytest
+import torch
+from core_nets import Nasty, Outputs, Segmenter, Tiny, image
+from torch import Tensor
+
+import medsal
+from medsal import ClassScore, Difference, Region, explain
+from medsal.targets import as_target, settle
+
+LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, -1.0]])
+ONE = torch.tensor([[-2.0], [3.0]])
+VOXELS = torch.tensor([[[[0.0, 3.0], [0.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]]]] * 2)
+VOXELS[1, 1] += 3
+
+
+def scores(target: Any, output: Any) -> list[float]:
+    asked = as_target(target)
+    assert not isinstance(asked, tuple)
+    settled = settle(asked, output)
+    assert torch.equal(settled(output), asked(output))
+    return [round(each, 4) for each in settled(output).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "expected"),
+    [
+        (None, LOGITS, [3, 5]),
+        (2, LOGITS, [2, -1]),
+        (ClassScore([0, 2]), LOGITS, [1, -1]),
+        (ClassScore(torch.tensor([0, 2])), LOGITS, [1, -1]),
+        (torch.tensor(1), LOGITS, [3, 4]),
+        (ClassScore(1, "softmax"), LOGITS, LOGITS.softmax(1)[:, 1].tolist()),
+        (ClassScore(1, "sigmoid"), LOGITS, LOGITS.sigmoid()[:, 1].tolist()),
+        (None, ONE, [2, 3]),
+        (1, ONE, [-2, 3]),
+        (0, ONE, [2, -3]),
+        (0, ONE[:, 0], [2, -3]),
+        (0, ONE[:, :, None, None], [2, -3]),
+        (ClassScore(0, "sigmoid"), ONE, [0.8808, 0.0474]),
+        (Difference(1, 2), LOGITS, [1, 5]),
+        (Difference(None, ClassScore([0, 1])), LOGITS, [2, 1]),
+        (None, (LOGITS, None), [3, 5]),
+        (None, [[LOGITS], 1], [3, 5]),
+        (lambda output: output["a"][:, 0], {"a": LOGITS}, [1, 5]),
+        (1, VOXELS, [2, 16]),
+        (None, VOXELS, [2, 16]),
+        (Region(1), VOXELS, [2, 16]),
+        (Region([0, 1], torch.ones(2, 2)), VOXELS, [6, 16]),
+        (Region(0, torch.eye(2).bool()), VOXELS, [3, 3]),
+        (Region(0, torch.ones(2, 2, 2)), VOXELS, [6, 6]),
+        (Region(0, torch.ones(2, 1, 2, 2)), VOXELS, [6, 6]),
+        (Region(1, torch.ones(2, 2), "sigmoid"), VOXELS, [2.9242, 3.9281]),
+        (Region(0), VOXELS[:, :1], [6, 6]),
+    ],
+)
+def test_scores(target: Any, output: Any, expected: list[float]) -> None:
+    assert scores(target, output) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "error", "said"),
+    [
+        (3, LOGITS, LookupError, r"3 classes \(0 to 2\), got class 3"),
+        (-1, LOGITS, LookupError, "got class -1"),
+        (2, ONE, LookupError, "2 classes"),
+        (ClassScore([0, 1, 2]), LOGITS, ValueError, "one class or 2"),
+        (Region(0, torch.ones(3, 3)), VOXELS, ValueError, r"\(2, 2\)"),
+        (Region(0, torch.ones(3, 2, 2)), VOXELS, ValueError, r"\(2, 2\)"),
+        (Region(0, torch.zeros(2, 2)), VOXELS, ValueError, "empty"),
+        (
+            Region(0, torch.tensor([[[1, 1], [1, 1]], [[0, 0], [0, 0]]])),
+            VOXELS,
+            ValueError,
+            "empty",
+        ),
+        (Region(0), VOXELS, ValueError, "wins at no voxel"),
+        (Region(0), LOGITS, ValueError, "ClassScore"),
+        (None, -VOXELS[:, :1] - 1, ValueError, "no foreground"),
+        (0, {"logits": LOGITS}, TypeError, "logits"),
+        (ClassScore(0, "softmax"), ONE, ValueError, "sigmoid"),
+    ],
+)
+def test_refusals(target: Any, output: Any, error: type[Exception], said: str) -> None:
+    asked = as_target(target)
+    assert not isinstance(asked, tuple)
+    with pytest.raises(error, match=said):
+        asked(output)
+
+
+@pytest.mark.parametrize("bad", ["cat", 1.5, True, [], [[]], {"a": 1}, object()])
+def test_what_is_no_target(bad: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        as_target(bad)
+
+
+def test_half_precision_sums_do_not_overflow() -> None:
+    logits = torch.full((1, 1, 64, 64), 60.0, dtype=torch.float16)
+    assert Region(0)(logits).item() == 60 * 64 * 64
+
+
+def test_the_predicted_class_is_fixed_at_the_clean_image() -> None:
+    model, x = Nasty(2), image(2)
+    seen: list[Any] = []
+
+    def method(probe: medsal.Probe, x: Tensor) -> Tensor:
+        seen.append(probe.target)
+        assert torch.equal(probe(-x), probe(-x.clone()))
+        return x[:, :1]
+
+    result = explain(model, x, method=method)
+    predicted = result.output.argmax(1).tolist()
+    assert result.target == ClassScore(predicted)
+    assert seen == [ClassScore(predicted)]
+    assert explain(model, x).target == ClassScore(predicted)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradient"])
+def test_several_targets_from_one_pass_are_each_alone(method: str) -> None:
+    model, x = Nasty(2).double(), image(2, dtype=torch.float64)
+    targets = [0, None, Difference(1, 0), ClassScore([2, 1]), lambda output: output.sum(1)]
+    together = explain(model, x, targets, method)
+    assert together.data.shape == (2, 5, 12, 14)
+    for j, target in enumerate(targets):
+        torch.testing.assert_close(
+            together.data[:, j : j + 1], explain(model, x, target, method).data
+        )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [None, 1, Difference(None, ClassScore([1, 2])), ClassScore([0, 2]), [0, None]],
+    ids=repr,
+)
+def test_one_sample_of_a_result(target: Any) -> None:
+    model, x = Nasty(2).double(), image(2, n=2, dtype=torch.float64)
+    result = explain(model, x, target)
+    for i in (0, 1, -1):
+        part = result[i]
+        assert len(part) == 1
+        again = explain(
+            model, x[i][None], list(part.targets) if isinstance(target, list) else part.target
+        )
+        torch.testing.assert_close(again.data, part.data, rtol=1e-5, atol=1e-12)
+        assert torch.equal(part.output, result.output[i][None])
+        for each in part.targets:
+            assert each(part.output).shape == (1,)
+    with pytest.raises(IndexError):
+        result[2]
+
+
+def test_one_sample_of_a_segmentation() -> None:
+    model, x = Segmenter(2), image(2)
+    mask = torch.zeros(2, 12, 14)
+    mask[0, :3], mask[1, 5:] = 1, 1
+    for target in (
+        None,
+        Region(1, mask),
+        Region([0, 1], mask),
+        Region(2, mask[0]),
+        Difference(Region(1, mask), Region(0, mask)),
+    ):
+        result = explain(model, x, target)
+        for i in range(2):
+            again = explain(model, x[i][None], result[i].target)
+            torch.testing.assert_close(again.data, result[i].data, rtol=1e-4, atol=1e-7)
+
+
+def test_outputs_of_other_kinds() -> None:
+    x = image(2)
+    torch.manual_seed(3)
+    plain = explain(Outputs(2, lambda y: y), x, 1)
+    for wrap in (lambda y: (y, None), lambda y: [y, y + 1], lambda y: (y, {"more": [y]})):
+        torch.manual_seed(3)
+        wrapped = explain(Outputs(2, wrap), x, 1)
+        assert torch.equal(wrapped.data, plain.data)
+        assert wrapped[1].output[0].shape == (1, 2)
+    torch.manual_seed(3)
+    net = Outputs(2, lambda y: {"logits": y})
+    with pytest.raises(TypeError, match="logits"):
+        explain(net, x, 1)
+    named = explain(net, x, lambda output: output["logits"][:, 1])
+    assert torch.equal(named.data, plain.data)
+    assert named[0].output["logits"].shape == (1, 2)
+    scaled = explain(Outputs(2, lambda y: y), x, 1, forward_kwargs={"scale": 2.0})
+    torch.manual_seed(3)
+    scaled = explain(Outputs(2, lambda y: y), x, 1, forward_kwargs={"scale": 2.0})
+    torch.testing.assert_close(scaled.data, 2 * plain.data)
+
+
+def test_the_peak() -> None:
+    model, x = Tiny(3), torch.zeros(1, 1, 5, 6, 7)
+    x[0, 0, 1, 2, 3] = 1
+    model.conv.weight.data.fill_(1)
+    model.head.weight.data.fill_(1)
+    result = explain(model, x, [0, 1])
+    assert result.peak() == result.peak(1) == (1, 2, 3)
+    with pytest.raises(ValueError, match="affine"):
+        result.peak_mm()
+    with pytest.raises(ValueError, match="take one"):
+        explain(model, torch.cat([x, x]), 0).peak()

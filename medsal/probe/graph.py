@@ -24,11 +24,14 @@ def leaf_of(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
 
     A layer that is called several times becomes the leaf each time: its last call counts.
     """
-    if behind and tensor.requires_grad:
-        # An earlier layer needs the graph. An in-place activation that follows writes the copy.
-        return tensor, tensor.clone()
-    leaf = tensor.detach().clone().requires_grad_()
-    onwards: Tensor = _Attach.apply(leaf, tensor.detach())  # type: ignore[no-untyped-call]
+    # The network may have turned gradients off for its features; those after them are asked for.
+    with torch.inference_mode(False), torch.enable_grad():
+        if behind and tensor.requires_grad:
+            # An earlier layer needs the graph. An in-place activation that follows writes the copy.
+            return tensor, tensor.clone()
+        leaf = tensor.detach().clone().requires_grad_()
+        same = tensor.clone() if tensor.is_inference() else tensor.detach()
+        onwards: Tensor = _Attach.apply(leaf, same)  # type: ignore[no-untyped-call]
     return leaf, onwards
 
 

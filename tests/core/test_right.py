@@ -194,7 +194,7 @@ def test_guided_by_hand(build: Any, d: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def resnet18() -> nn.Module:
-    return nets.resnet18(n_input_channels=1, num_classes=3, widen_factor=0.25)
+    return nets.resnet18(n_input_channels=1, num_classes=3, widen_factor=0.125)
 
 
 def unet() -> nn.Module:
@@ -213,11 +213,16 @@ def dynunet() -> nn.Module:
 
 # How to build it, the image's size, the layer, and whether guided backpropagation is defined.
 MONAI: dict[str, tuple[Callable[[], nn.Module], int, str, bool]] = {
-    "densenet": (lambda: nets.DenseNet121(2, 1, 3), 64, "features", True),
+    "densenet": (
+        lambda: nets.DenseNet121(2, 1, 3, block_config=(2, 2, 4, 2)),
+        64,
+        "features",
+        True,
+    ),
     "densenet 3D": (lambda: nets.DenseNet(3, 1, 3, 8, 4, (2, 2)), 20, "features", True),
-    "resnet18": (resnet18, 40, "layer4", True),
+    "resnet18": (resnet18, 33, "layer4", True),
     "resnet18 inside": (resnet18, 24, "layer3.0.bn2", True),
-    "seresnet": (lambda: nets.SEResNet50(spatial_dims=2, in_channels=1), 64, "layer4", True),
+    "seresnet": (lambda: nets.SEResNet50(spatial_dims=2, in_channels=1), 40, "layer4", True),
     "unet": (unet, 16, "model.1.submodule.1", True),
     "segresnet": (lambda: nets.SegResNet(3, 8, 1, 3), 16, "down_layers.2", True),
     "efficientnet": (efficientnet, 64, "_conv_head", False),

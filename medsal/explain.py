@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medsal.methods import Explainer, Method, get_method, maps_of, options_of
+from medsal.methods import Explainer, Method, configured, maps_of
 from medsal.origin import Origin, affine_of, origins_of
 from medsal.probe import Layer, Probe, plain, quietly
 from medsal.result import SaliencyMap, map_targets
@@ -59,13 +59,13 @@ def explain(
         '1'
     """
     _check_image(image)
-    chosen = _chosen(method, layer, options)
+    chosen = configured(method, layer, options)
     asked = as_target(target)
     probe = Probe(model, asked, dict(forward_kwargs or {}))
     with quietly():
         if not getattr(chosen, "one_pass", False):
             # Methods that look at changed images explain what the clean one shows.
-            probe = _settled(probe, image)
+            probe = _settled(chosen, probe, image)
         data = maps_of(chosen, probe, plain(image))
         _check_map(data, probe, image)
         return SaliencyMap(
@@ -117,32 +117,13 @@ def _check_image(image: Tensor) -> None:
         )
 
 
-def _chosen(
-    method: str | Explainer, layer: str | Sequence[str] | None, options: Mapping[str, Any]
-) -> Explainer:
-    given = {**options, **({} if layer is None else {"layer": layer})}
-    if isinstance(method, str):
-        return get_method(method, **given)
-    if not callable(method) or isinstance(method, type):
-        raise TypeError(
-            f"expected a method's name or a method such as medsal.GradCAM(), got {method!r}"
-            + ("; call it to make one" if isinstance(method, type) else "")
-        )
-    if not given:
-        return method
-    known = options_of(type(method)) if isinstance(method, Method) else ()
-    unknown = [name for name in given if name not in known]
-    if unknown or not isinstance(method, Method):
-        raise TypeError(
-            f"{method!r} has no option {(unknown or list(given))[0]!r}; "
-            f"it has: {', '.join(known) or 'none'}"
-        )
-    changed: Method = dataclasses.replace(method, **given)  # type: ignore[type-var]
-    return changed
-
-
-def _settled(probe: Probe, image: Tensor) -> Probe:
-    output = probe.output(image)
+def _settled(chosen: Explainer, probe: Probe, image: Tensor) -> Probe:
+    # A method that sees the image in parts predicts in parts as well.
+    if isinstance(chosen, Method):
+        output = chosen.predict(probe, plain(image))
+    else:
+        output = probe.output(image)
+    probe.record.output = output
     return dataclasses.replace(
         probe, target=map_targets(probe.target, lambda each: settle(each, output))
     )

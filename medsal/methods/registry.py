@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -32,6 +32,10 @@ class Method:
     name: ClassVar[str] = ""
     source: ClassVar[str] = ""
     one_pass: ClassVar[bool] = False
+
+    def predict(self, probe: Probe, image: Image) -> Any:
+        """The model's output at the clean image, at which targets settle; no graph is recorded."""
+        return probe.output(image)
 
     def __call__(self, probe: Probe, image: Image) -> Map:
         raise TypeError(
@@ -84,6 +88,36 @@ def get_method(name: str, **options: Any) -> Method:
                 f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}"
             )
     return METHODS[name](**options)
+
+
+def configured(
+    method: str | Explainer, layer: str | Sequence[str] | None, options: Mapping[str, Any]
+) -> Explainer:
+    """The method that is meant: by name, or as a value, whose options may be changed.
+
+    Raises:
+        LookupError: when there is no method of that name; near ones are given.
+        TypeError: for what is no method, or has no such option.
+    """
+    given = {**options, **({} if layer is None else {"layer": layer})}
+    if isinstance(method, str):
+        return get_method(method, **given)
+    if not callable(method) or isinstance(method, type):
+        raise TypeError(
+            f"expected a method's name or a method such as medsal.GradCAM(), got {method!r}"
+            + ("; call it to make one" if isinstance(method, type) else "")
+        )
+    if not given:
+        return method
+    known = options_of(type(method)) if isinstance(method, Method) else ()
+    unknown = [name for name in given if name not in known]
+    if unknown or not isinstance(method, Method):
+        raise TypeError(
+            f"{method!r} has no option {(unknown or list(given))[0]!r}; "
+            f"it has: {', '.join(known) or 'none'}"
+        )
+    changed: Method = dataclasses.replace(method, **given)  # type: ignore[type-var]
+    return changed
 
 
 def maps_of(method: Explainer, probe: Probe, image: Tensor) -> Tensor:

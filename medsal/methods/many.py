@@ -72,12 +72,16 @@ def answers(
     source = iter(images)
     for first in source:
         samples = len(first)
-        # Further arguments of the forward pass that hold samples would not fit a larger batch.
-        alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
-        times = 1 if alone else max(1, batch // samples)
-        group = [first, *islice(source, times - 1)]
+        group = [first, *islice(source, places(probe, samples, batch) - 1)]
         found = ask(repeated(probe, len(group), samples), torch.cat(group))
         yield from torch.split(found, samples)
+
+
+def places(probe: Probe, samples: int, batch: int) -> int:
+    """How many times ``samples`` fit into a pass of ``batch``; at least once."""
+    # Further arguments of the forward pass that hold samples would not fit a larger batch.
+    alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
+    return 1 if alone else max(1, batch // samples)
 
 
 def scores_of(probe: Probe, images: Iterable[Tensor], batch: int) -> Iterator[Tensor]:

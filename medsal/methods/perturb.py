@@ -33,7 +33,8 @@ class Occlusion(HoldsTensors, Method):
 
     Args:
         window: voxels along each axis, or one number for all; None = an eighth of each axis.
-        stride: likewise, at most the window; None = half the window.
+        stride: likewise, at most the window; None = the window, so nothing is hidden twice (512
+            passes in 3D).
         fill: what a hidden voxel shows: a number; ``"mean"`` of the channel; ``"blur"``; a tensor
             that broadcasts against the image. 0 in z-scored scans is the mean.
         batch: samples in one pass of the model.
@@ -71,7 +72,7 @@ class Occlusion(HoldsTensors, Method):
     def _windows(self, size: Sequence[int]) -> list[tuple[slice, ...]]:
         axes = len(size)
         window = _on_axes("window", self.window, axes) or [ceil(each / 8) for each in size]
-        stride = _on_axes("stride", self.stride, axes) or [ceil(each / 2) for each in window]
+        stride = _on_axes("stride", self.stride, axes) or window
         if any(step > width for step, width in zip(stride, window, strict=True)):
             raise ValueError(
                 f"expected a stride of at most the window {tuple(window)}, so that every voxel is "

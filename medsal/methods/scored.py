@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medsal.methods.cam import CAM
-from medsal.methods.many import check_count, repeated, scores_of, wide
+from medsal.methods.many import check_count, places, repeated, scores_of, wide
 from medsal.methods.registry import register
 from medsal.ops import resize, spatial, spatial_mean
 from medsal.probe import Probe, Tapped
@@ -77,9 +77,11 @@ def _check_linear(probe: Probe, image: Image, tap: Tapped) -> None:
     none, there, back = score(torch.zeros_like), score(lambda x: x), score(torch.neg)
     terms = [each.double() * tap.activations.double() for each in tap.gradients]
     slope = torch.stack([each.flatten(1).sum(1) for each in terms], 1)
-    size = torch.stack([each.flatten(1).abs().sum(1) for each in terms], 1) + none.abs()
+    size = torch.stack([each.flatten(1).abs().sum(1) for each in terms], 1)
     apart = torch.maximum((there - none - slope).abs(), (back - none + slope).abs())
-    if bool((apart > _tolerance(tap.activations) * size).any()):
+    # Beside a large bias, what the activations add is rounded to the score's last digits.
+    rounded = 8 * torch.finfo(tap.activations.dtype).eps * torch.maximum(none.abs(), there.abs())
+    if bool((apart > _tolerance(tap.activations) * size + rounded).any()):
         raise ValueError(
             f"expected global average pooling and one linear layer after {tap.layer!r}, as CAM is "
             f"defined; got a score that is not linear in the pooled activations; {_ELSE}"
@@ -208,8 +210,7 @@ def _note_negative(probe: Probe) -> None:
 def _ablated_scores(probe: Probe, image: Image, tap: Tapped, batch: int) -> Iterator[Tensor]:
     """The scores ``(n, t)`` with nothing, then with each channel of the layer set to 0."""
     samples, count = tap.activations.shape[:2]
-    alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
-    times = 1 if alone else max(1, batch // samples)
+    times = places(probe, samples, batch)
     (whole,) = scores_of(probe, [image], batch)
     yield whole
     shared = times > 1 and _shares(probe, image, tap.layer, whole)

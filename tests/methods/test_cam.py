@@ -181,6 +181,25 @@ def test_cam_refuses_other_heads(net, message):
         METHODS["cam"](layer="features")(probe(net), CELLS)
 
 
+@pytest.mark.parametrize("bias", [0, 1e3])
+def test_cam_beside_a_large_bias(bias):
+    """It hides neither a linear head nor one that is not."""
+    image = images(channels=2).float()
+
+    class Curved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Identity()
+
+        def forward(self, x):
+            return self.features(x).flatten(2).mean(2).exp() + bias
+
+    with pytest.raises(ValueError, match="not linear"):
+        METHODS["cam"](layer="features")(probe(Curved()), image)
+    straight = Head(torch.ones(2, 2, 1, 1), bias)
+    assert METHODS["cam"](layer="features")(probe(straight), image).isfinite().all()
+
+
 def test_cam_refuses_a_softmax_score_and_takes_a_difference():
     net, image = seeded(Pooled()), images(channels=1)
     with pytest.raises(ValueError, match="not linear"):

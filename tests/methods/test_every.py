@@ -39,8 +39,8 @@ def net_of(name, axes=2):
 
 def test_all_names_are_there():
     expected = """cam gradcam gradcam++ hirescam layercam xgradcam eigencam scorecam ablationcam
-    gradient input_x_gradient guided_backprop deconvnet integrated_gradients expected_gradients smoothgrad
-    guided_gradcam occlusion rise"""
+    gradient input_x_gradient guided_backprop deconvnet integrated_gradients expected_gradients
+    smoothgrad guided_gradcam occlusion rise"""
     assert sorted(METHODS) == sorted(expected.split())
 
 

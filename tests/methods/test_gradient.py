@@ -263,7 +263,7 @@ def test_integrated_gradients_say_when_they_are_not():
     image = torch.ones(1, 1, 6).double()
     few = medsal.explain(Late(), image, 1, "integrated_gradients", steps=4)
     assert "give more steps" in few.notes[0]
-    many = medsal.explain(Late(), image, 1, "integrated_gradients", steps=400)
+    many = medsal.explain(Late(), image, 1, "integrated_gradients", steps=400, batch=100)
     assert many.notes == ()
 
 

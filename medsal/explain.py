@@ -54,8 +54,10 @@ def explain(
 
     Example:
         >>> from torch import nn, rand
-        >>> net = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
-        nn.Flatten(), nn.Linear(4, 2)) >>> explain(net, rand(1, 1, 16, 16, 16)).layer
+        >>> from medsal import explain
+        >>> head = [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)]
+        >>> net = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), *head)
+        >>> explain(net, rand(1, 1, 16, 16, 16)).layer
         '1'
     """
     _check_image(image)

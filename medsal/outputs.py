@@ -33,8 +33,16 @@ def class_logits(output: Any) -> Tensor | None:
     """A classifier's logits ``(n, c)``, or None where the output is a map of voxels.
 
     A head of convolutions gives ``(n, c, 1, ...)``; that counts as a class vector.
+
+    Raises:
+        ValueError: when there is no axis of samples.
     """
     logits = main_output(output)
+    if logits.ndim == 0:
+        raise ValueError(
+            "expected an output with an axis of samples, got a single number; "
+            "explain the network inside, which gives one score per sample"
+        )
     if logits.ndim > 2 and any(size > 1 for size in logits.shape[2:]):
         return None
     return wide(logits[:, None] if logits.ndim == 1 else logits.flatten(1))

@@ -1,8 +1,7 @@
 """The shapes that pass between the parts, named once.
 
 Letters: ``n`` samples, ``c`` image channels, ``k`` feature channels, ``t`` targets, ``*s`` the
-    image's
-spatial axes (1 to 3), ``*f`` a layer's spatial axes.
+image's spatial axes (1 to 3), ``*f`` a layer's spatial axes.
 """
 
 from collections.abc import Callable

@@ -124,7 +124,8 @@ def watching(modules: Sequence[tuple[str, nn.Module]], watch: Replace) -> Iterat
 
     with ExitStack() as handles:
         for name, module in modules:
-            handles.callback(module.register_forward_hook(hook_of(name)).remove)
+            if not isinstance(module, torch.jit.ScriptModule):  # it takes no hooks
+                handles.callback(module.register_forward_hook(hook_of(name)).remove)
         yield
 
 
@@ -167,6 +168,7 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
     # A module may be registered under several names.
     layers = {key: module for key, module in model.named_modules(remove_duplicate=False) if key}
     if name in layers:
+        reject_script(layers[name])
         return layers[name], None
     match = _PART.fullmatch(name)
     if match and match["name"] in layers:

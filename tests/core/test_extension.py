@@ -1,5 +1,7 @@
 """The next method: a class of five lines, or any callable."""
 
+import doctest
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -91,3 +93,7 @@ def test_values_are_values() -> None:
         assert cls.source
         with pytest.raises(AttributeError):
             cls().layer = "x"  # type: ignore[misc]
+
+
+def test_the_example_in_the_docstring() -> None:
+    assert doctest.testmod(sys.modules["medsal.explain"]).failed == 0

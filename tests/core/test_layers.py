@@ -346,6 +346,17 @@ def test_torchscript() -> None:
             medsal.layers(model, x)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_torchscript_inside() -> None:
+    script = torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval())
+    model, x = nn.Sequential(script, nn.Conv2d(4, 4, 1), nn.ReLU(), Pooled()), image(2)
+    assert found(model, x) == "2"
+    with pytest.raises(TypeError, match="TorchScript"):
+        explain(model, x, 0, layer="0")
+    with pytest.raises(TypeError, match="TorchScript"):
+        explain(model, x, 0, "guided_backprop")
+
+
 def test_wrappers() -> None:
     model, x = Nasty(2), image(2)
     usual = explain(model, x, 1)

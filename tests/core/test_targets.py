@@ -81,6 +81,7 @@ def test_scores(target: Any, output: Any, expected: list[float]) -> None:
         (Region(0), LOGITS, ValueError, "ClassScore"),
         (None, -VOXELS[:, :1] - 1, ValueError, "no foreground"),
         (0, {"logits": LOGITS}, TypeError, "logits"),
+        (0, LOGITS.sum(), ValueError, "axis of samples"),
         (ClassScore(0, "softmax"), ONE, ValueError, "sigmoid"),
     ],
 )

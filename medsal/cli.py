@@ -219,7 +219,7 @@ def _explain_scan(
     from medsal.export import save_case
 
     image = bundle.prepare(scan)
-    results = []
+    results: list[SaliencyMap] = []
     for name, options in asked:
         found = bundle.explain(
             scan, targets if len(targets) > 1 else targets[0], name, image=image, **options

@@ -14,7 +14,7 @@ from medsal.probe.card import ModelCard, card
 from medsal.probe.default import default_key, remember_default, remembered_default
 from medsal.probe.graph import detached, plain
 from medsal.probe.relus import RULES, Rule
-from medsal.probe.tapping import Pass, Tapped, differentiated
+from medsal.probe.tapping import Pass, Tapped, UnrelatedError, differentiated
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
@@ -28,6 +28,10 @@ class Record:
     layers: tuple[str, ...] = ()
     cells: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
+
+
+# How many layers that the score does not depend on may end after the last one that it does.
+_HEADS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +187,19 @@ class Probe:
 
     def _search(self, image: Image, key: Any) -> list[Tapped]:
         watched = Pass(self.model, plain(image))
-        name, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
-        found = remember_default(self.model, key, name)
-        return self._noted([tap], watched, image) if tap else self._tap(image, [found])
+        names, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
+        if tap or not names:
+            remember_default(self.model, key, next(iter(names), None))
+        if tap:
+            return self._noted([tap], watched, image)
+        for name in names[:_HEADS]:
+            try:
+                taps = self._tap(image, [name])
+            except UnrelatedError:
+                continue
+            remember_default(self.model, key, name)
+            return taps
+        return self._tap(image, names[:1])
 
     def _noted(self, taps: list[Tapped], watched: Pass, image: Image) -> list[Tapped]:
         """Put down which layers it was, and warn where a grid has a single cell on an axis."""

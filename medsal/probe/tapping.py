@@ -17,6 +17,10 @@ Run = Callable[[], Any]
 Targets = Sequence[Target]
 
 
+class UnrelatedError(ValueError):
+    """A score does not depend on what it should be differentiated by."""
+
+
 @dataclass(frozen=True)
 class Tapped:
     """A layer's output and its gradients.
@@ -109,15 +113,16 @@ class Pass:
             index = last.chosen(run())
         return self.seen.layers(None if index is None else last.candidates[index].name)
 
-    def search(self, run: Run, targets: Targets) -> tuple[str | None, Tapped | None]:
+    def search(self, run: Run, targets: Targets) -> tuple[list[str], Tapped | None]:
         """Find the default layer, and tap it in the same pass.
 
         Each layer that may be the last one becomes the leaf. The graphs between the last few
         leaves are kept where the model's own output may be among them.
 
         Returns:
-            Its name, None where there is none; and None for the layer where it has to be tapped in
-            a pass of its own.
+            Its name, then those of the layers before it, which count where the score turns out not
+            to depend on it (a head for another output); empty where there is none. And the tap,
+            None where a layer has to be tapped in a pass of its own.
         """
         last = LastSpatial(self.image)
         kept: list[_Leaf] = []
@@ -138,19 +143,21 @@ class Pass:
             self._open = False
         index = last.chosen(output)
         if index is None:
-            return None, None
+            return [], None
+        names = [each.name for each in last.candidates[index::-1]]
         name, after = last.candidates[index].name, len(last.candidates) - index
         if after > len(kept):
-            return name, None
+            return names, None
         chain = kept[-after:]
         leaves, outputs = [each.leaf for each in chain], [each.output for each in chain]
         scores = self._scores(output, targets)
         try:
             gradients = differentiated(scores, targets, leaves, f"layer {name!r}", outputs)
-        except RuntimeError:
-            # A checkpointed layer that ran again without its tap, or a graph written over.
-            return name, None
-        return name, _tapped({name: chain[0]}, gradients)[0]
+        except (RuntimeError, UnrelatedError):
+            # A checkpointed layer that ran again without its tap, a graph written over, or a layer
+            # beside the way to the score.
+            return names, None
+        return names, _tapped({name: chain[0]}, gradients)[0]
 
     def changed(self, layer: str, change: Callable[[Tensor], Tensor], run: Run) -> Any:
         """The model's output when a layer's output ``(n, k, *f)`` is changed."""
@@ -201,14 +208,14 @@ def differentiated(
     """The gradients of each score by the leaves; the graph is freed after the last one.
 
     Raises:
-        ValueError: when a score does not depend on them.
+        UnrelatedError: when a score does not depend on them.
     """
     gradients = []
     for i, score in enumerate(scores):
         keep = i < len(scores) - 1
         found = gradients_of(score, leaves, keep, outputs) if score.requires_grad else None
         if found is None:
-            raise ValueError(
+            raise UnrelatedError(
                 f"the score of {targets[i]!r} does not depend on {where}, so it has no gradient "
                 f"there; choose another target or layer"
             )

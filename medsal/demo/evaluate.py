@@ -85,9 +85,22 @@ def peak(network: nn.Module, image: Tensor, method: str) -> tuple[int, int, int]
 
 
 def held_out(
-    network: nn.Module, bundle: Path, mode: str, count: int, methods: Sequence[str]
+    network: nn.Module,
+    bundle: Path,
+    mode: str,
+    count: int,
+    methods: Sequence[str],
+    most: int = 100,
 ) -> tuple[NDArray[np.int64], dict[str, list[Peak]]]:
     """Classify `count` held-out samples and locate the peaks of the right ones with a lesion.
+
+    Args:
+        network: the network, in eval mode.
+        bundle: folder of the bundle, for its normalisation.
+        mode: "plain" or "augmented".
+        count: number of samples.
+        methods: names in `medsal.METHODS`.
+        most: peaks are located in the first so many lesions.
 
     Returns:
         The confusion matrix (true class, predicted class), and the peaks of each method.
@@ -102,7 +115,8 @@ def held_out(
         with torch.no_grad():
             predicted = int(network(image).argmax())
         confusion[label, predicted] += 1
-        if predicted != label or CLASSES[label] == "none":
+        located = max(map(len, peaks.values()), default=most)
+        if predicted != label or CLASSES[label] == "none" or located >= most:
             continue
         mask = sample["mask"][0].numpy()
         away = ndimage.distance_transform_edt(~mask, sampling=MM)
@@ -219,11 +233,13 @@ def progress(items: Iterable[int], what: str) -> Iterable[int]:
             sys.stderr.write(f"{what}: {number}\n")
 
 
-def run(network: nn.Module, bundle: Path, count: int, methods: Sequence[str]) -> str:
+def run(
+    network: nn.Module, bundle: Path, count: int, methods: Sequence[str], most: int = 100
+) -> str:
     """Return the whole report on held-out samples."""
     texts = []
     for mode in ("plain", "augmented"):
-        confusion, peaks = held_out(network, bundle, mode, count, methods)
+        confusion, peaks = held_out(network, bundle, mode, count, methods, most)
         title = f"Colin27 {mode}"
         texts += [report_accuracy(confusion, title), report_peaks(peaks, title)]
     return "\n".join(texts)
@@ -235,6 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE, metavar="DIR")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="other than the bundle's own")
     parser.add_argument("--count", type=int, default=240, help="held-out samples of each mode")
+    parser.add_argument("--peaks", type=int, default=100, help="lesions of each mode to locate")
     parser.add_argument("--methods", nargs="*", default=METHODS, metavar="NAME")
     parser.add_argument("--scan", type=Path, help="classify this scan instead")
     parser.add_argument("--mask", type=Path, help="where the lesion of --scan is")
@@ -243,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.scan is not None:
         text = one_scan(network, args.bundle, args.scan, args.mask, args.methods)
     else:
-        text = run(network, args.bundle, args.count, args.methods)
+        text = run(network, args.bundle, args.count, args.methods, args.peaks)
     sys.stdout.write(text + "\n")
 
 

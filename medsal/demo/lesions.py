@@ -71,12 +71,12 @@ def generator(*seeds: int) -> Generator:
     return Generator().manual_seed(state % 2**63)
 
 
-def uniform(g: Generator, low: float, high: float) -> float:
+def uniform(g: Generator, low: float | int, high: float | int) -> float:
     """Draw from [low, high)."""
     return low + (high - low) * torch.rand((), generator=g).item()
 
 
-def noise(g: Generator, shape: Sequence[int], cell: float) -> Tensor:
+def noise(g: Generator, shape: Sequence[int], cell: float | int) -> Tensor:
     """Draw a smooth random field, variance about 1, that varies over `cell` voxels."""
     coarse = [max(math.ceil(n / cell) + 1, 2) for n in shape]
     field = torch.randn((1, 1, *coarse), generator=g)

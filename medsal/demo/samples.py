@@ -127,4 +127,20 @@ def in_order(batches: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
     return plan
 
 
-__all__ = ["LesionDataset", "in_order"]
+def rate(step: int, batches: Sequence[int]) -> float:
+    """Return the learning rate of a step relative to the highest.
+
+    It falls within each stage of `batches` and rises at the next one, whose larger windows dilute
+    the lesion in the global average, so that the last layer has to follow.
+    """
+    ends = ((1.0, 0.3), (0.6, 0.2), (0.4, 0.01))
+    start = 0
+    for count, (high, low) in zip(batches, ends, strict=True):
+        if step < start + count:
+            share = (step - start) / count
+            return min(1.0, (step + 1) / 60) * (high + (low - high) * share)
+        start += count
+    return ends[-1][1]
+
+
+__all__ = ["LesionDataset", "in_order", "rate"]

@@ -197,7 +197,9 @@ class Probe:
                 taps = self._tap(image, [name])
             except UnrelatedError:
                 continue
-            remember_default(self.model, key, name)
+            if name == names[0]:
+                # Not so for one before it: another target may depend on the layers after that.
+                remember_default(self.model, key, name)
             return taps
         return self._tap(image, names[:1])
 

@@ -66,7 +66,7 @@ def demo(
     for result in results:
         edge, centre = lesion_distance(result.peak_mm())
         where = "in the lesion" if edge == 0 else f"{edge:.1f} mm from the lesion"
-        _say_peak(result, f", {where}, {centre:.1f} mm from its centre")
+        _say_peak(bundle, scan, result, f", {where}, {centre:.1f} mm from its centre")
     _say_files(out, files)
     typer.echo("A map shows where the network looked, not what is there. Research use only.")
 
@@ -134,7 +134,7 @@ def explain(
             results, files = _explain_scan(loaded, scan, asked, targets, out, step)
             _say_prediction(loaded, scan, results[0])
             for result in results:
-                _say_peak(result)
+                _say_peak(loaded, scan, result)
             _say_files(out, files)
 
 
@@ -301,11 +301,16 @@ def _say_prediction(bundle: "Bundle", scan: "Scan", result: "SaliencyMap") -> No
     typer.echo(f"  predicted: class {index}{name}, softmax {probability:.3f}")
 
 
-def _say_peak(result: "SaliencyMap", distance: str = "") -> None:
+def _say_peak(bundle: "Bundle", scan: "Scan", result: "SaliencyMap", distance: str = "") -> None:
+    from medsal.export import label
+
     for i, target in enumerate(result.targets):
         x, y, z = result.peak_mm(i)
+        place = f"at R {x:.1f} A {y:.1f} S {z:.1f} mm"
+        if scan.kind == "picture":
+            place = f"at column {x:.0f}, row {y:.0f}"
         method = getattr(result.method, "name", None) or repr(result.method)
-        typer.echo(f"  {method} of {target!r}: peak at R {x:.1f} A {y:.1f} S {z:.1f} mm{distance}")
+        typer.echo(f"  {method} of {label(target, bundle.classes)}: peak {place}{distance}")
     for note in result.notes:
         typer.echo(f"    note: {note}")
 

@@ -83,7 +83,18 @@ def explain(
             origins=origins_of(image),
             notes=(*probe.record.notes, *_notes(data)),
             model=probe.card(),
+            cell_mm=_cell_widths(probe.record.cells, image),
         )
+
+
+def _cell_widths(cells: tuple[int, ...] | None, image: Tensor) -> tuple[float, ...] | None:
+    """How wide a layer's cells are, where all samples have one grid [mm]."""
+    affine = affine_of(image)
+    if cells is None or affine is None or affine.ndim == 3:
+        return None
+    widths = affine[:3, :3].norm(dim=0).tolist()
+    sizes = image.shape[2:]
+    return tuple(mm * n / k for mm, n, k in zip(widths, sizes, cells, strict=False))
 
 
 def layers(

@@ -46,6 +46,7 @@ class SaliencyMap:
         origins: where each sample came from.
         notes: what its reader should know.
         model: which model it was.
+        cell_mm: the width of the layer's cells on the network's grid [mm]; None where it has no mm.
     """
 
     data: Map
@@ -60,6 +61,7 @@ class SaliencyMap:
     origins: tuple[Origin, ...]
     notes: tuple[str, ...]
     model: ModelCard
+    cell_mm: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
         grid = " x ".join(map(str, self.data.shape[2:]))

@@ -111,7 +111,8 @@ def save_case(
                         f"two maps would be written as {name}; write them into different folders"
                     )
                 made += _one(stage, result, i, name, ".nii.gz", classes, "scan", {})
-                made += _figure(stage, result, i, f"{stem}_saliency.png", {})
+                title = f"{scan.name} \N{MIDDLE DOT} {label(target, classes)}"
+                made += _figure(stage, result, i, f"{stem}_saliency.png", {"title": title})
         made += _seen(stage, results, scan)
     return made
 

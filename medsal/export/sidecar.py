@@ -92,7 +92,8 @@ def _layer(result: SaliencyMap) -> dict[str, Any] | None:
     if result.layer is None:
         return None
     names = [result.layer] if isinstance(result.layer, str) else list(result.layer)
-    return {"Name": names, "Cells": list(result.cells or ())}
+    widths = [round(mm, 4) for mm in result.cell_mm] if result.cell_mm else None
+    return {"Name": names, "Cells": list(result.cells or ()), "CellWidthMM": widths}
 
 
 def _prediction(output: Any, classes: Sequence[str]) -> dict[str, Any] | None:

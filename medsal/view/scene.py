@@ -80,7 +80,7 @@ def scene(
         target=named(targets[min(target, len(targets) - 1)]),
         model=str(getattr(result.model, "name", "") or ""),
         layer=", ".join(layers),
-        cells=cell_size(result.cells, grid, seen, own),
+        cells=cell_size(result.cells, result.cell_mm, grid, seen, own),
         channel=words,
         notes=tuple(result.notes),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from pathlib import PurePath
@@ -43,7 +44,17 @@ def tenth(value: float) -> str:
 
 
 def named(thing: Any) -> str:
-    """The repr of a value; the bare name of a function or of an object without a repr."""
+    """A value as it was asked for: its class and the options that differ from the default.
+
+    The bare name of a function or of an object without a repr.
+    """
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        options = [
+            f"{field.name}={getattr(thing, field.name)!r}"
+            for field in dataclasses.fields(thing)
+            if field.repr and repr(getattr(thing, field.name)) != repr(field.default)
+        ]
+        return f"{type(thing).__name__}({', '.join(options)})" if options else type(thing).__name__
     text = repr(thing)
     if text.startswith("<"):
         return str(getattr(thing, "__qualname__", type(thing).__name__))
@@ -127,7 +138,11 @@ def geometry(grid: Grid, own: bool) -> str:
 
 
 def cell_size(
-    cells: tuple[int, ...] | None, grid: Grid, seen: NDArray[np.bool_] | None, homed: bool
+    cells: tuple[int, ...] | None,
+    known: tuple[float, ...] | None,
+    grid: Grid,
+    seen: NDArray[np.bool_] | None,
+    homed: bool,
 ) -> str:
     """The grid of the layer and the size of a cell: "3 x 3 x 3 cells of 51 x 62 x 54 mm".
 
@@ -138,11 +153,15 @@ def cell_size(
         return ""
     unit = "mm" if grid.known else "samples" if grid.axes == 1 else f"{grid.unit}s"
     count = f" {TIMES} ".join(str(n) for n in cells)
+    if known:
+        widths = list(dict.fromkeys(number(mm) for mm in known))
+        each = widths if len(widths) == 1 else [number(mm) for mm in known]
+        return f"{count} cells of {f' {TIMES} '.join(each)} mm"
     whole = seen is None or bool(seen.all())
     if whole and len(cells) == grid.axes and not (homed and len(set(cells)) > 1):
-        widths = grid.zooms * grid.shape
-        sizes = {axis: widths[k] for k, axis in enumerate(grid.order)}
-        each = (number(sizes[axis] / n) for axis, n in enumerate(cells))
+        extent = grid.zooms * grid.shape
+        sizes = {axis: extent[k] for k, axis in enumerate(grid.order)}
+        each = [number(sizes[axis] / n) for axis, n in enumerate(cells)]
         return f"{count} cells of {f' {TIMES} '.join(each)} {unit}"
     share = 1.0 if seen is None else float(seen.mean())
     volume = float(np.prod((grid.zooms * grid.shape)[list(np.argsort(grid.order))][: grid.axes]))

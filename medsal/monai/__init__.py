@@ -1,6 +1,8 @@
 """The doors to MONAI: with the demo bundle, the only package that imports it."""
 
 from medsal.monai.bundle import Bundle, load_bundle
+from medsal.monai.folders import output_dir
 from medsal.monai.inferer import SaliencyInferer
+from medsal.monai.windowed import Windowed
 
-__all__ = ["Bundle", "SaliencyInferer", "load_bundle"]
+__all__ = ["Bundle", "SaliencyInferer", "Windowed", "load_bundle", "output_dir"]

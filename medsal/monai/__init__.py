@@ -2,7 +2,17 @@
 
 from medsal.monai.bundle import Bundle, load_bundle
 from medsal.monai.folders import output_dir
+from medsal.monai.handler import SaliencyHandler
 from medsal.monai.inferer import SaliencyInferer
+from medsal.monai.transform import Saliencyd
 from medsal.monai.windowed import Windowed
 
-__all__ = ["Bundle", "SaliencyInferer", "Windowed", "load_bundle", "output_dir"]
+__all__ = [
+    "Bundle",
+    "SaliencyHandler",
+    "SaliencyInferer",
+    "Saliencyd",
+    "Windowed",
+    "load_bundle",
+    "output_dir",
+]

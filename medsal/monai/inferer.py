@@ -92,11 +92,12 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         """The wrapped inferer's prediction for ``(n, c, *s)``; the maps are made beside it."""
         prediction = self.inferer(inputs, network, *args, **kwargs)
         found = self._tried(lambda: self._explain(inputs, network, prediction, args, kwargs))
-        if found is not None and self._folders is None:
+        folders = self._folders
+        if found is not None and folders is None:
             self.results.append(found)
-        elif found is not None:
+        elif found is not None and folders is not None:
             for i in range(len(found)):
-                self._tried(partial(self._write, found[i], self._folders))
+                self._tried(partial(self._write, found[i], folders))
         return prediction
 
     def _tried(self, make: Callable[[], Any]) -> Any:

@@ -116,7 +116,8 @@ def _places(image: Any, grid: Grid, scan: Any, home: Grid) -> Agreement:
                 turned = coarse(image.transpose(order), grid.affine, scan, home)
                 words = f"its axes are put in the order {order}"
                 places += [_slide(turned, (), words)[1], *_flipped(turned, words)]
-    found = Agreement(r, *max(places))
+    # Blocks of voxels that don't line up on the two grids blur the lattice, not the finer look.
+    found = Agreement(max(r, nudged.r or 0.0), *max(places))
     return nudged if elsewhere and not (found.refused and found.other > nudged.other) else found
 
 

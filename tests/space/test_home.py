@@ -8,7 +8,7 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 
 import medsal
-from medsal.space import come_home, home
+from medsal.space import Grid, agree, come_home, home
 
 K = "image"
 # MONAI says so where pydicom is there and a codec is not.
@@ -237,3 +237,15 @@ def test_slice_of_a_volume(phantom, make):
     assert found.data.shape[2:] == make.shape
     assert found.seen[0, 0].sum(-1).max() == 1
     assert bool(found.seen[0, 0, :, :, 7].all())
+
+
+def test_fine_detail_on_odd_grids_is_recognised():
+    """An axis that the affine says is turned, with an odd number of voxels, is in its place."""
+    rng = np.random.default_rng(0)
+    scan = rng.normal(size=(33, 41, 25)).astype(np.float32)
+    home = Grid(scan.shape, np.diag([-2.0, 2.0, 2.0, 1.0]))
+    turned = np.diag([2.0, 2.0, 2.0, 1.0])
+    turned[0, 3] = -2.0 * 32
+    found = agree(scan[None, ::-1].copy(), Grid(scan.shape, turned), scan[None], home)
+    assert not found.refused
+    assert found.r == pytest.approx(1.0, abs=1e-3)

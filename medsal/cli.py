@@ -1,19 +1,19 @@
-"""The command line: `medsal demo`, `explain`, `methods`, `layers`.
+"""The command line: `medsal demo`, `explain`, `methods`, `layers`, `overlay`.
 
 Exit status 0, or 2 with one line on stderr for bad input.
 """
 
-import ast
-import difflib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from medsal.terminal import as_class, as_option, progress, say_files, say_peak, say_prediction
 
 if TYPE_CHECKING:
     from medsal.monai import Bundle
@@ -55,19 +55,19 @@ def demo(
     from medsal.scan import read
 
     methods = ("gradcam", "guided_backprop", "guided_gradcam")
-    with _progress(len(methods) + 1, "medsal demo") as step:
+    with progress(len(methods) + 1, "medsal demo") as step:
         bundle = load_bundle(BUNDLE, device)
         scan = read(SCAN)
         step()
         results, files = _explain_scan(
             bundle, scan, [(name, {}) for name in methods], [None], out, step
         )
-    _say_prediction(bundle, scan, results[0])
+    say_prediction(bundle, scan, results[0])
     for result in results:
         edge, centre = lesion_distance(result.peak_mm())
         where = "in the lesion" if edge == 0 else f"{edge:.1f} mm from the lesion"
-        _say_peak(bundle, scan, result, f", {where}, {centre:.1f} mm from its centre")
-    _say_files(out, files)
+        say_peak(bundle, scan, result, f", {where}, {centre:.1f} mm from its centre")
+    say_files(out, files)
     typer.echo("A map shows where the network looked, not what is there. Research use only.")
 
 
@@ -112,7 +112,7 @@ def explain(
     from medsal.monai import load_bundle
     from medsal.scan import read
 
-    options = dict(_option(each) for each in option or [])
+    options = dict(as_option(each) for each in option or [])
     names = method or ["gradcam"]
     for name in names:
         get_method(name, **options)
@@ -123,19 +123,19 @@ def explain(
     if layer and not any(layered.values()):
         raise ValueError(f"{', '.join(names)} looks at no layer; leave out --layer {layer}")
     _check_names(scans)
-    with _progress(len(scans) * (len(names) + 1) + 1, "medsal explain") as step:
+    with progress(len(scans) * (len(names) + 1) + 1, "medsal explain") as step:
         loaded = load_bundle(bundle, device)
-        targets: list[Any] = [_target(each, loaded) for each in target or []] or [None]
+        targets: list[Any] = [as_class(each, loaded) for each in target or []] or [None]
         step()
         for path in scans:
             scan = read(path, channels=loaded.channels)
             step()
             asked = [(name, {**layered[name], **options}) for name in names]
             results, files = _explain_scan(loaded, scan, asked, targets, out, step)
-            _say_prediction(loaded, scan, results[0])
+            say_prediction(loaded, scan, results[0])
             for result in results:
-                _say_peak(loaded, scan, result)
-            _say_files(out, files)
+                say_peak(loaded, scan, result)
+            say_files(out, files)
 
 
 @app.command()
@@ -176,6 +176,29 @@ def layers(
         )
         mark = "*" if layer.default else " "
         typer.echo(f"{mark} {layer.name:<48} {layer.kind:<20} {' '.join(map(str, shapes))}")
+
+
+@app.command()
+def overlay(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; the default is to print it.")
+    ] = None,
+) -> None:
+    """Print the config that adds saliency to the inference of any MONAI bundle.
+
+    python -m monai.bundle run --config_file "['BUNDLE/configs/inference.json','saliency.json']"
+    """
+    text = (resources.files("medsal") / "monai/saliency.json").read_text(encoding="utf-8")
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists() and out.read_text(encoding="utf-8", errors="replace") != text:
+        raise ValueError(f"{out} holds something else and is not written over; choose another name")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(
+        "run it in the bundle's folder: python -m monai.bundle run --config_file "
+        f"\"['configs/inference.json','{out.resolve()}']\" --bundle_root ."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -242,83 +265,6 @@ def _check_names(scans: Sequence[Path]) -> None:
                 f"{names[name]} and {path} have the same name; explain them into different folders"
             )
         names[name] = path
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"expected --option KEY=VALUE, got {text!r}")
-    try:
-        return key.strip(), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key.strip(), value
-
-
-def _target(text: str, bundle: "Bundle") -> int:
-    """A class by its number or by its name in the bundle's metadata."""
-    if text.isdecimal():
-        index = int(text)
-        if bundle.classes and index >= len(bundle.classes):
-            raise LookupError(
-                f"{bundle.name} has no class {index}; it has: {_numbered(bundle.classes)}"
-            )
-        return index
-    lower = [name.lower() for name in bundle.classes]
-    if text.lower() in lower:
-        return lower.index(text.lower())
-    near = difflib.get_close_matches(text.lower(), lower, n=2, cutoff=0.4)
-    said = f"near it: {', '.join(near)}; " if near else ""
-    raise LookupError(
-        f"{bundle.name} has no class {text!r}; {said}"
-        f"it has: {_numbered(bundle.classes) or 'numbers only'}"
-    )
-
-
-def _numbered(names: Sequence[str]) -> str:
-    return ", ".join(f"{i} {name}" for i, name in enumerate(names))
-
-
-@contextmanager
-def _progress(steps: int, label: str) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    with typer.progressbar(
-        length=steps, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield lambda: bar.update(1)
-
-
-def _say_prediction(bundle: "Bundle", scan: "Scan", result: "SaliencyMap") -> None:
-    from medsal.outputs import class_logits
-
-    typer.echo(f"{scan.name}")
-    logits = class_logits(result.output)
-    if logits is None or logits.shape[1] == 1:
-        typer.echo(f"  explained: {', '.join(map(repr, result.targets))}")
-        return
-    index = int(logits[0].argmax())
-    name = f" ({bundle.classes[index]})" if index < len(bundle.classes) else ""
-    probability = float(logits[0].double().softmax(0)[index])
-    typer.echo(f"  predicted: class {index}{name}, softmax {probability:.3f}")
-
-
-def _say_peak(bundle: "Bundle", scan: "Scan", result: "SaliencyMap", distance: str = "") -> None:
-    from medsal.export import label
-
-    for i, target in enumerate(result.targets):
-        x, y, z = result.peak_mm(i)
-        place = f"at R {x:.1f} A {y:.1f} S {z:.1f} mm"
-        if scan.kind == "picture":
-            place = f"at column {x:.0f}, row {y:.0f}"
-        method = getattr(result.method, "name", None) or repr(result.method)
-        typer.echo(f"  {method} of {label(target, bundle.classes)}: peak {place}{distance}")
-    for note in result.notes:
-        typer.echo(f"    note: {note}")
-
-
-def _say_files(out: Path, files: Sequence[Path]) -> None:
-    typer.echo(f"  files in {out}:")
-    for path in files:
-        typer.echo(f"    {path.name}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from bundles import KINDS, write_bundle
 from monai.bundle import ConfigWorkflow, run
 
 import medsal
+from medsal.cli import main
 from medsal.monai import SaliencyInferer
 
 OVERLAY = Path(__file__).parents[2] / "configs/saliency.json"
@@ -177,6 +178,26 @@ def test_run_as_a_function(scans: list[Path], tmp_path: Path) -> None:
         output_dir=str(tmp_path / "given"),
     )
     assert len(maps(tmp_path / "given/saliency")) == 2
+
+
+def test_medsal_overlay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def medsal_overlay(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["overlay", *words])
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    assert medsal_overlay() == (0, OVERLAY.read_text(), "")
+    path = tmp_path / "saliency.json"
+    for _ in range(2):
+        status, said, _ = medsal_overlay("-o", str(path))
+        assert status == 0
+        assert str(path) in said
+        assert path.read_bytes() == OVERLAY.read_bytes()
+    path.write_text("{}")
+    status, _, error = medsal_overlay("-o", str(path))
+    assert (status, path.read_text()) == (2, "{}")
+    assert "not written over" in error
 
 
 def test_one_text() -> None:

@@ -75,9 +75,11 @@ def gradients_of(
     return None
 
 
-def _chained(seed: Tensor, leaves: list[Tensor], outputs: list[Tensor]) -> Tensor:
-    """The gradient by the first leaf: directly, and through the leaves after it."""
-    found = list(torch.autograd.grad(seed, leaves, retain_graph=True, allow_unused=True))
+def _chained(seed: Tensor, leaves: list[Tensor], outputs: list[Tensor]) -> Tensor | None:
+    """The gradient by the first leaf: directly, and through the leaves after it; None without."""
+    found: list[Tensor | None] = list(
+        torch.autograd.grad(seed, leaves, retain_graph=True, allow_unused=True)
+    )
     for i in reversed(range(1, len(leaves))):
         if found[i] is None or not outputs[i].requires_grad:
             continue

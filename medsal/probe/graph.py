@@ -87,8 +87,9 @@ def _chained(seed: Tensor, leaves: list[Tensor], outputs: list[Tensor]) -> Tenso
             outputs[i], leaves[:i], found[i], retain_graph=True, allow_unused=True
         )
         for j, each in enumerate(through):
+            known = found[j]
             if each is not None:
-                found[j] = each if found[j] is None else found[j] + each
+                found[j] = each if known is None else known + each
     return found[0]
 
 

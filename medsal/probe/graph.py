@@ -57,6 +57,7 @@ def gradients_of(
         torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
     )
     scales = (2.0**15, 2.0**7, 1.0) if half else (1.0,)
+    found: list[Tensor | None]
     for scale in scales:
         seed = (score if score.dtype == torch.float64 else score.float()).sum() * scale
         retain = keep or scale != scales[-1]
@@ -67,9 +68,10 @@ def gradients_of(
                 found = list(grad(seed, leaves, retain_graph=retain, allow_unused=True))
             else:
                 found = [_chained(seed, leaves, outputs)]
-        if any(each is None for each in found):
+        there = [each for each in found if each is not None]
+        if len(there) < len(found):
             return None
-        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in found]
+        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in there]
         if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
             return wide
     return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsal.terminal import as_class, as_option, progress, say_files, say_peak, say_prediction
+from medsal.terminal import as_class, as_option, load, progress, say_files, say_peak, say_prediction
 
 if TYPE_CHECKING:
     from medsal.monai import Bundle
@@ -109,7 +109,6 @@ def explain(
 ) -> None:
     """Explain scans: maps on each scan's own grid, slices as PNG, and how they were made."""
     from medsal.methods import METHODS, get_method, options_of
-    from medsal.monai import load_bundle
     from medsal.scan import read
 
     options = dict(as_option(each) for each in option or [])
@@ -124,7 +123,7 @@ def explain(
         raise ValueError(f"{', '.join(names)} looks at no layer; leave out --layer {layer}")
     _check_names(scans)
     with progress(len(scans) * (len(names) + 1) + 1, "medsal explain") as step:
-        loaded = load_bundle(bundle, device)
+        loaded = load(bundle, device)
         targets: list[Any] = [as_class(each, loaded) for each in target or []] or [None]
         step()
         for path in scans:
@@ -162,10 +161,9 @@ def layers(
     device: Device = None,
 ) -> None:
     """List a network's layers with the shapes that they put out; the default is marked with *."""
-    from medsal.monai import load_bundle
     from medsal.scan import read
 
-    loaded = load_bundle(bundle, device)
+    loaded = load(bundle, device)
     image = loaded.prepare(read(scan, channels=loaded.channels)) if scan else loaded.blank()
     typer.echo(f"for an image of {tuple(image.shape)}; * = the default")
     for layer in loaded.layers(image):

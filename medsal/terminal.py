@@ -60,6 +60,16 @@ def progress(steps: int, label: str) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(1)
 
 
+def load(path: Path, device: str | None) -> "Bundle":
+    """The bundle; before it runs code of its own, that is said on stderr."""
+    from medsal.monai import code_notice, load_bundle
+
+    notice = code_notice(path)
+    if notice:
+        typer.echo(f"medsal: {notice}", err=True)
+    return load_bundle(path, device, trust=True)
+
+
 def say_prediction(bundle: "Bundle", scan: "Scan", result: "SaliencyMap") -> None:
     """The scan's name, and the class that the network predicts for it."""
     from medsal.outputs import class_logits

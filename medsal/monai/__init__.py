@@ -1,6 +1,6 @@
 """The doors to MONAI: with the demo bundle, the only package that imports it."""
 
-from medsal.monai.bundle import Bundle, load_bundle
+from medsal.monai.bundle import Bundle, code_notice, load_bundle
 from medsal.monai.folders import output_dir
 from medsal.monai.handler import SaliencyHandler
 from medsal.monai.inferer import SaliencyInferer
@@ -13,6 +13,7 @@ __all__ = [
     "SaliencyInferer",
     "Saliencyd",
     "Windowed",
+    "code_notice",
     "load_bundle",
     "output_dir",
 ]

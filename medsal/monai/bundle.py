@@ -1,7 +1,6 @@
 """A bundle as what it takes to explain it: a network with its weights, and its transforms."""
 
 import dataclasses
-import pickle
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +14,10 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medsal.explain import explain
-from medsal.methods import Explainer
+from medsal.methods import Explainer, configured
+from medsal.monai.code import notice_of_code, warn_of_code
+from medsal.monai.weights import WEIGHTS, load_weights
+from medsal.monai.windowed import over_windows
 from medsal.origin import Origin
 from medsal.probe import Layer, Probe
 from medsal.result import SaliencyMap
@@ -23,7 +25,8 @@ from medsal.scan import Scan
 from medsal.targets import Predicted
 
 CONFIGS = tuple(f"configs/inference{suffix}" for suffix in (".json", ".yaml", ".yml"))
-WEIGHTS = ("models/model.pt", "models/model.pth")
+NETWORKS = ("network_def", "network", "net")
+TRANSFORMS = ("preprocessing", "pre_transforms")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class Bundle:
         channels: how many channels the network takes; None where the metadata do not say.
         device: where the network is.
         size: the spatial size of the network's input; empty where the metadata state none.
+        inferer: the bundle's own; where it slides a window, maps are made over the same windows.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Bundle:
     channels: int | None
     device: torch.device
     size: tuple[int, ...]
+    inferer: Any = None
 
     def blank(self) -> torch.Tensor:
         """An empty image of the size that the bundle's metadata state.
@@ -103,7 +108,8 @@ class Bundle:
             **options: of the method.
         """
         image = self.prepare(scan) if image is None else image
-        result = explain(self.network, image, target, method, layer, **options)
+        chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
+        result = explain(self.network, image, target, chosen)
         affine = torch.as_tensor(scan.affine, dtype=torch.float64)
         return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
 
@@ -122,23 +128,37 @@ class Bundle:
             ) from error
         if not isinstance(image, MetaTensor):
             raise ValueError(
-                f"the transforms of bundle {self.name} give a {type(image).__name__} without the "
-                f"scan's affine; use MONAI's transforms with track_meta=True, and no ToTensord"
+                f"the transforms of bundle {self.name} lose the scan's place{self._loser(path)}: "
+                f"they give a {type(image).__name__}; leave that transform out, or keep the place "
+                f"with track_meta=True"
             )
         batch: MetaTensor = image[None].to(self.device, torch.float32)
         return batch
 
+    def _loser(self, path: Path) -> str:
+        """Which transform it is that gives something else than a MetaTensor."""
+        data: Any = {self.image_key: str(path)}
+        tracked = False
+        for transform in getattr(self.preprocessing, "transforms", ()):
+            data = transform(data)
+            if tracked and not isinstance(data[self.image_key], MetaTensor):
+                return f" at {type(transform).__name__}"
+            tracked = isinstance(data[self.image_key], MetaTensor)
+        return ""
 
-def load_bundle(path: str | Path, device: str | None = None) -> Bundle:
-    """Load a MONAI bundle's network, weights, transforms and class names.
+
+def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = False) -> Bundle:
+    """Load a MONAI bundle's network, weights, transforms, inferer and class names.
 
     A bundle's config may run code (values that begin with ``$``): load only those that you trust.
-    Weights are read with ``weights_only=True``.
+    A warning says so before it runs, for bundles that do not come with medsal. Weights are read
+    with ``weights_only=True``.
 
     Args:
         path: the bundle's folder, with ``configs/inference.json`` (or ``.yaml``) and
             ``models/model.pt``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None = a GPU where there is one.
+        trust: True = the bundle may run its code without a warning.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or has no weights.
@@ -147,12 +167,14 @@ def load_bundle(path: str | Path, device: str | None = None) -> Bundle:
     root = Path(path)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     parser = _config(root)
-    network = _parsed(parser, root, "network_def")
+    if not trust:
+        warn_of_code(parser.get(), root)
+    network = _parsed(parser, root, *NETWORKS)
     if not isinstance(network, nn.Module):
         raise ValueError(
             f"{root}: expected a network as 'network_def', got {type(network).__name__}"
         )
-    _load_weights(network, root)
+    load_weights(network, parser, root)
     metadata = parser.get("_meta_") or {}
     inputs, outputs = _formats(metadata)
     return Bundle(
@@ -160,13 +182,23 @@ def load_bundle(path: str | Path, device: str | None = None) -> Bundle:
         name=root.resolve().name,
         version=metadata.get("version"),
         network=network.to(chosen).eval(),
-        preprocessing=_parsed(parser, root, "preprocessing"),
+        preprocessing=_parsed(parser, root, *TRANSFORMS),
         image_key=str(parser.get("image_key") or "image"),
         classes=_class_names(outputs.get("channel_def")),
         channels=inputs.get("num_channels"),
         device=chosen,
         size=_size(inputs.get("spatial_shape")),
+        inferer=_parsed(parser, root, "inferer") if "inferer" in parser.get() else None,
     )
+
+
+def code_notice(path: str | Path) -> str | None:
+    """What to tell before `load_bundle` runs code of this bundle; None where there is none.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle.
+    """
+    return notice_of_code(_config(Path(path)).get(), Path(path))
 
 
 def _config(root: Path) -> ConfigParser:
@@ -187,37 +219,21 @@ def _config(root: Path) -> ConfigParser:
     return parser
 
 
-def _parsed(parser: ConfigParser, root: Path, name: str) -> Any:
-    if name not in parser.get():
+def _parsed(parser: ConfigParser, root: Path, *names: str) -> Any:
+    """The first of these that the config has."""
+    name = next((name for name in names if parser.get().get(name) is not None), None)
+    if name is None:
         raise ValueError(
-            f"{root}: expected {name!r} in the bundle's config, got {sorted(parser.get())}"
+            f"{root}: expected {names[0]!r} in the bundle's config, got {sorted(parser.get())}"
         )
     try:
         return parser.get_parsed_content(name)
     except Exception as error:
-        reason = error.__cause__ or error
-        raise ValueError(f"{root}: {name!r} of the bundle's config fails: {reason}") from error
-
-
-def _load_weights(network: nn.Module, root: Path) -> None:
-    found = [root / name for name in WEIGHTS if (root / name).is_file()]
-    if not found:
-        raise FileNotFoundError(f"{root} has no weights: expected {WEIGHTS[0]}")
-    try:
-        state = torch.load(found[0], map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[-1:]
         raise ValueError(
-            f"{found[0]} does not load with weights_only=True; expected a state_dict (TorchScript, "
-            f"whole modules and damaged files are not read): {str(error).splitlines()[0]}"
+            f"{root}: {name!r} of the bundle's config fails: "
+            f"{(reason or [type(error).__name__])[0]}"
         ) from error
-    for key in ("state_dict", "model", "network"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{found[0]} does not fit {type(network).__name__}: {reason}") from error
 
 
 def _formats(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -228,7 +244,7 @@ def _formats(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[st
 
 
 def _class_names(channels: Any) -> tuple[str, ...]:
-    if not isinstance(channels, Mapping):
+    if not isinstance(channels, Mapping) or not all(str(key).isdecimal() for key in channels):
         return ()
     return tuple(str(channels[key]) for key in sorted(channels, key=int))
 

@@ -251,11 +251,16 @@ def as_inferred(
         prediction: what the inferer gave for it.
         ask: from a method to the map.
     """
-    size = tuple(image.shape[2:])
-    if not isinstance(inferer, SlidingWindowInferer) or isinstance(method, Windowed):
-        return ask(method)
-    windowed = Windowed.like(inferer, method)
-    if windowed.window(size) == size:
+    windowed = over_windows(inferer, method, image.shape[2:])
+    if windowed is method or not isinstance(windowed, Windowed):
         return ask(method)
     given = {each.name: getattr(windowed, each.name) for each in fields(windowed)}
     return replace(ask(_Known(**given, prediction=prediction)), method=windowed)
+
+
+def over_windows(inferer: Any, method: Explainer, size: Sequence[int]) -> Explainer:
+    """The method over an inferer's windows, where it slides them over an image of this size."""
+    if not isinstance(inferer, SlidingWindowInferer) or isinstance(method, Windowed):
+        return method
+    windowed = Windowed.like(inferer, method)
+    return method if windowed.window(size) == tuple(size) else windowed

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from medsal.demo import CLASSES
 
 #: Smallest and largest diameter of a lesion [mm].
-DIAMETERS = (12.0, 30.0)
+DIAMETERS = (14.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def draw(g: Generator, brain: Tensor, mm: float, kind: str) -> Lesion:
         stretch=_triple(stretch),
         turn=_triple(turn),
         contrast=uniform(g, 0.5, 1.1),
-        wall=uniform(g, 2.2, max(2.6, 0.22 * diameter)),
+        wall=uniform(g, 2.8, max(3.2, 0.22 * diameter)),
         core=uniform(g, 0.05, 0.35),
         oedema=uniform(g, 0.05, 0.3) if uniform(g, 0, 1) < 0.6 else 0.0,
         reach=uniform(g, 1.2, 2.2),

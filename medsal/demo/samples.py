@@ -78,7 +78,7 @@ class LesionDataset(Dataset[dict[str, Any]]):
         if self.mode == "augmented":
             if self.window == SHAPE:
                 image = augment.crop_view(g, image, mask, MM)
-            image = augment.scan(g, image, MM, thickest=min(7.0, 0.33 * lesion.diameter))
+            image = augment.scan(g, image, MM, thickest=min(6.5, 0.3 * lesion.diameter))
         else:
             image = augment.grain(g, image, 0.015)
         if CLASSES[label] == "none":

@@ -32,7 +32,7 @@ def test_the_report_counts_right_ones_per_class():
 
 
 def test_the_report_on_peaks_gives_quartiles():
-    found = [evaluate.Peak(edge, centre) for edge, centre in ((0, 2), (0, 4), (6, 16))]
+    found = [evaluate.Peak(edge, centre) for edge, centre in ((0.0, 2.0), (0.0, 4.0), (6.0, 16.0))]
     text = evaluate.report_peaks({"gradcam": found}, "here")
     assert "3 lesions classified rightly" in text
     assert "0.0 (0.0 to 3.0)" in text

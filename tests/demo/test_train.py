@@ -18,7 +18,8 @@ SMALL = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+# MONAI imports ignite, which calls torch.jit.script, when it builds the trainer.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_three_batches_train_the_same_weights_twice(tmp_path):
     threads = torch.get_num_threads()
     states = []

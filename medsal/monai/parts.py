@@ -46,7 +46,7 @@ class Frame:
         for size, window, scale in zip(self.size, self.window, scales, strict=True):
             more = max(window - size, 0)
             fill = [round(more // 2 * scale), round((more - more // 2) * scale), *fill]
-        whole = F.pad(mask[0], fill)
+        whole = F.pad(mask[0], fill) if any(fill) else mask[0]
         parts = []
         for place in places:
             ends = zip(place[2:], scales, strict=True)
@@ -89,8 +89,8 @@ def part_of(target: Target, places: Sequence[Window], frame: Frame) -> tuple[Tar
         The target for a batch of these windows, and ``(b,)`` bool.
     """
     if isinstance(target, Region) and target.mask is not None:
-        mask = frame.cut(target.mask.detach().cpu().bool(), places)
-        return RegionPart(target, mask), mask.flatten(1).any(1)
+        mask = frame.cut(target.mask.detach().bool(), places)
+        return RegionPart(target, mask), mask.flatten(1).any(1).cpu()
     if isinstance(target, Difference) and callable(target.a) and callable(target.b):
         (a, live), (b, other) = (part_of(each, places, frame) for each in (target.a, target.b))
         return replace(target, a=a, b=b), live | other

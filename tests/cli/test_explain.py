@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 
 from medsal.cli import main
 
@@ -48,7 +48,7 @@ def test_the_map_lies_on_the_scan(run, bundle: Path, scan: Path, tmp_path: Path)
     assert written.shape == source.shape
     np.testing.assert_allclose(written.affine, source.affine, atol=1e-4)
     theirs, ours = (
-        sitk.ReadImage(str(path)) for path in (scan, tmp_path / "out" / f"{stem}.nii.gz")
+        SimpleITK.ReadImage(str(path)) for path in (scan, tmp_path / "out" / f"{stem}.nii.gz")
     )
     corner = [size - 1 for size in theirs.GetSize()]
     np.testing.assert_allclose(
@@ -63,13 +63,13 @@ def test_the_map_lies_on_the_scan(run, bundle: Path, scan: Path, tmp_path: Path)
 
 def test_several_targets_and_methods(run, bundle: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    status, said, _ = run(
+    status, _, _ = run(
         "explain", bundle, scan, "-o", out, "--target", "0", "--target", "bright",
         "--method", "gradcam", "--method", "gradient", "--option", "channels=sum",
         "--layer", "features.denseblock1",
     )  # fmt: skip
     assert status == 2  # gradcam has no option 'channels'
-    status, said, _ = run(
+    status, _, _ = run(
         "explain", bundle, scan, "-o", out, "--target", "0", "--target", "bright",
         "--method", "gradcam", "--method", "gradient",
         "--layer", "features.denseblock1",
@@ -89,12 +89,12 @@ def test_other_formats_give_the_same_map(
     run, bundle: Path, scan: Path, tmp_path: Path, suffix: str
 ) -> None:
     other = tmp_path / f"other{suffix}"
-    sitk.WriteImage(sitk.ReadImage(str(scan)), str(other))
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(scan)), str(other))
     assert run("explain", bundle, scan, "-o", tmp_path / "a")[0] == 0
     assert run("explain", bundle, other, "-o", tmp_path / "b")[2] == ""
     (first,), (second,) = ((tmp_path / folder).glob("*_saliency.nii.gz") for folder in "ab")
     one, two = nibabel.load(first), nibabel.load(second)
-    # The formats store directions with other digits, so the grids agree to a hundredth of a micrometre.
+    # The formats store directions with other digits: the grids agree to a tenth of a micrometre.
     np.testing.assert_allclose(one.affine, two.affine, atol=1e-4)
     np.testing.assert_allclose(one.get_fdata(), two.get_fdata(), rtol=1e-2, atol=1e-6)
 

@@ -32,8 +32,8 @@ for method in ("gradcam", "guided_backprop", "guided_gradcam"):
 
 # %% [markdown]
 # The maps were written on the scan's own grid: open the scan and `gradcam.nii.gz` in 3D Slicer, and
-# it lies on the anatomy. What the network looked at is not the same as what is there: a map explains
-# the network, not the disease.
+# it lies on the anatomy. What the network looked at is not the same as what is there: a map
+# explains the network, not the disease.
 
 # %%
 result = medsal.explain(bundle.network, image)

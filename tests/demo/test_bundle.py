@@ -114,7 +114,7 @@ def test_monai_runs_it_and_it_says_what_is_true(tmp_path):
         command, cwd=BUNDLE, capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (row,) = csv.reader((tmp_path / "predictions.csv").open())
+    (row,) = csv.reader((tmp_path / "predictions.csv").read_text().splitlines())
     assert row[0].endswith(SCAN.name)
     shares = [float(value) for value in row[1:]]
     assert sum(shares) == pytest.approx(1, abs=1e-4)

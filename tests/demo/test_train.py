@@ -7,7 +7,6 @@ from medsal.demo.evaluate import load_network
 from medsal.demo.train import train
 
 pytest.importorskip("nilearn")
-
 SMALL = {
     "batches": [1, 1, 1],
     "batch_sizes": [3, 3, 3],
@@ -18,8 +17,6 @@ SMALL = {
 }
 
 
-# MONAI imports ignite, which calls torch.jit.script, when it builds the trainer.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_three_batches_train_the_same_weights_twice(tmp_path):
     threads = torch.get_num_threads()
     states = []

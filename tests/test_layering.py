@@ -21,6 +21,7 @@ LAYERS = [
     {"view", "export"},
     {"monai"},
     {"demo"},
+    {"terminal"},
     {"cli"},
     {"__main__"},
 ]

@@ -14,7 +14,7 @@ from medsal.methods import Explainer, Method, configured, maps_of
 from medsal.methods.many import check_count, wide
 from medsal.monai.parts import Frame, Window, check_targets, part_of
 from medsal.outputs import class_logits
-from medsal.probe import Probe
+from medsal.probe import Probe, quietly
 from medsal.probe.graph import detached
 from medsal.result import SaliencyMap, map_targets
 from medsal.targets import sample_of, settle
@@ -186,7 +186,7 @@ class Windowed(Method):
         return maps
 
     def _stitched(self, image: Image, ask: Callable[[Tensor, list[Window]], Any]) -> Any:
-        with torch.no_grad():
+        with quietly():
             return sliding_window_inference(
                 # MONAI blends in the image's precision: half of it would show the seams.
                 wide(image.detach()),

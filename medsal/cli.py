@@ -121,7 +121,8 @@ def explain(
     }
     if layer and not any(layered.values()):
         raise ValueError(f"{', '.join(names)} looks at no layer; leave out --layer {layer}")
-    _check_names(scans)
+    if len(scans) > 1:
+        _check_names(scans)
     with progress(len(scans) * (len(names) + 1) + 1, "medsal explain") as step:
         loaded = load(bundle, device)
         targets: list[Any] = [as_class(each, loaded) for each in target or []] or [None]

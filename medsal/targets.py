@@ -11,8 +11,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from medsal.outputs import Index, as_index, main_output, per_sample, two_sided, wide, winning
-from medsal.outputs import class_logits as class_logits
+from medsal.outputs import (
+    Index,
+    as_index,
+    class_logits,
+    main_output,
+    per_sample,
+    two_sided,
+    wide,
+    winning,
+)
 from medsal.types import Scores, Target
 
 Activation = Literal["none", "softmax", "sigmoid"]

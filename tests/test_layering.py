@@ -21,7 +21,6 @@ LAYERS = [
     {"view", "export"},
     {"monai"},
     {"demo"},
-    {"terminal"},
     {"cli"},
     {"__main__"},
 ]

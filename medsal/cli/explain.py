@@ -1,41 +1,26 @@
-"""The command line: `medsal demo`, `explain`, `methods`, `layers`, `overlay`.
+"""`medsal demo` and `medsal explain`: from scans to files."""
 
-Exit status 0, or 2 with one line on stderr for bad input.
-"""
-
-import logging
-import sys
-import warnings
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsal.terminal import as_class, as_option, load, progress, say_files, say_peak, say_prediction
+from medsal.cli.app import BundlePath, Device, app
+from medsal.cli.terminal import (
+    as_class,
+    as_option,
+    load,
+    progress,
+    say_files,
+    say_peak,
+    say_prediction,
+)
 
 if TYPE_CHECKING:
     from medsal.monai import Bundle
     from medsal.result import SaliencyMap
     from medsal.scan import Scan
-
-app = typer.Typer(
-    name="medsal",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Where in a scan did the network look? Saliency maps on the scan's own grid.",
-)
-
-BundlePath = Annotated[
-    Path,
-    typer.Argument(help="Folder of a MONAI bundle: configs/inference.json and models/model.pt."),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1; the default is a GPU where there is one.")
-]
 
 
 @app.command()
@@ -138,97 +123,6 @@ def explain(
             say_files(out, files)
 
 
-@app.command()
-def methods() -> None:
-    """List the methods, with their options and sources."""
-    from medsal.methods import METHODS, options_of
-
-    for name, method in METHODS.items():
-        typer.echo(f"{name}")
-        typer.echo(f"    {(method.__doc__ or '').strip().splitlines()[0]}")
-        typer.echo(f"    options: {', '.join(options_of(method)) or 'none'}")
-        typer.echo(f"    source: {method.source}")
-
-
-@app.command()
-def layers(
-    bundle: BundlePath,
-    scan: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Shapes for this scan; the default is an empty image of the bundle's size."
-        ),
-    ] = None,
-    device: Device = None,
-) -> None:
-    """List a network's layers with the shapes that they put out; the default is marked with *."""
-    from medsal.scan import read
-
-    loaded = load(bundle, device)
-    image = loaded.prepare(read(scan, channels=loaded.channels)) if scan else loaded.blank()
-    typer.echo(f"for an image of {tuple(image.shape)}; * = the default")
-    for layer in loaded.layers(image):
-        shapes = (
-            [layer.shape]
-            if layer.shape
-            else [f"[{i}] {part}" for i, part in enumerate(layer.parts)]
-        )
-        mark = "*" if layer.default else " "
-        typer.echo(f"{mark} {layer.name:<48} {layer.kind:<20} {' '.join(map(str, shapes))}")
-
-
-@app.command()
-def overlay(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; the default is to print it.")
-    ] = None,
-) -> None:
-    """Print the config that adds saliency to the inference of any MONAI bundle.
-
-    python -m monai.bundle run --config_file "['BUNDLE/configs/inference.json','saliency.json']"
-    """
-    text = (resources.files("medsal") / "monai/saliency.json").read_text(encoding="utf-8")
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    if out.exists() and out.read_text(encoding="utf-8", errors="replace") != text:
-        raise ValueError(f"{out} holds something else and is not written over; choose another name")
-    out.write_text(text, encoding="utf-8")
-    typer.echo(
-        "run it in the bundle's folder: python -m monai.bundle run --config_file "
-        f"\"['configs/inference.json','{out.resolve()}']\" --bundle_root ."
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; for bad input exit with 2 and one line on stderr."""
-    # MONAI warns and logs of its own affairs in every run; medsal's warnings are in the notes.
-    warnings.simplefilter("ignore")
-    logging.getLogger("monai").setLevel(logging.ERROR)
-    try:
-        status = app(args=arguments, standalone_mode=False)
-    except typer.TyperException as error:
-        # Called without a command, the message is the help itself: leave its lines alone.
-        typer.echo(
-            error.format_message()
-            if type(error).__name__ == "NoArgsIsHelpError"
-            else _line(error.format_message()),
-            err=True,
-        )
-        status = 2
-    except (ValueError, LookupError, TypeError, OSError) as error:
-        typer.echo(_line(str(error)), err=True)
-        status = 2
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("medsal: stopped; nothing was left half written", err=True)
-        status = 130
-    sys.exit(status or 0)
-
-
-def _line(message: str) -> str:
-    return f"medsal: {' '.join(message.split())}"
-
-
 def _explain_scan(
     bundle: "Bundle",
     scan: "Scan",
@@ -264,7 +158,3 @@ def _check_names(scans: Sequence[Path]) -> None:
                 f"{names[name]} and {path} have the same name; explain them into different folders"
             )
         names[name] = path
-
-
-if __name__ == "__main__":
-    main()

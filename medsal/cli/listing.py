@@ -1,0 +1,72 @@
+"""`medsal methods`, `medsal layers` and `medsal overlay`: what there is."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsal.cli.app import BundlePath, Device, app
+from medsal.cli.terminal import load
+
+
+@app.command()
+def methods() -> None:
+    """List the methods, with their options and sources."""
+    from medsal.methods import METHODS, options_of
+
+    for name, method in METHODS.items():
+        typer.echo(f"{name}")
+        typer.echo(f"    {(method.__doc__ or '').strip().splitlines()[0]}")
+        typer.echo(f"    options: {', '.join(options_of(method)) or 'none'}")
+        typer.echo(f"    source: {method.source}")
+
+
+@app.command()
+def layers(
+    bundle: BundlePath,
+    scan: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Shapes for this scan; the default is an empty image of the bundle's size."
+        ),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """List a network's layers with the shapes that they put out; the default is marked with *."""
+    from medsal.scan import read
+
+    loaded = load(bundle, device)
+    image = loaded.prepare(read(scan, channels=loaded.channels)) if scan else loaded.blank()
+    typer.echo(f"for an image of {tuple(image.shape)}; * = the default")
+    for layer in loaded.layers(image):
+        shapes = (
+            [layer.shape]
+            if layer.shape
+            else [f"[{i}] {part}" for i, part in enumerate(layer.parts)]
+        )
+        mark = "*" if layer.default else " "
+        typer.echo(f"{mark} {layer.name:<48} {layer.kind:<20} {' '.join(map(str, shapes))}")
+
+
+@app.command()
+def overlay(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; the default is to print it.")
+    ] = None,
+) -> None:
+    """Print the config that adds saliency to the inference of any MONAI bundle.
+
+    python -m monai.bundle run --config_file "['BUNDLE/configs/inference.json','saliency.json']"
+    """
+    text = (resources.files("medsal") / "monai/saliency.json").read_text(encoding="utf-8")
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists() and out.read_text(encoding="utf-8", errors="replace") != text:
+        raise ValueError(f"{out} holds something else and is not written over; choose another name")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(
+        "run it in the bundle's folder: python -m monai.bundle run --config_file "
+        f"\"['configs/inference.json','{out.resolve()}']\" --bundle_root ."
+    )

@@ -1,5 +1,6 @@
 """medsal: where in a scan a network looked."""
 
+from medsal.classic import saliency, saliency_plot
 from medsal.explain import Origin, SaliencyMap, explain, layers
 from medsal.methods import (
     CAM,
@@ -70,4 +71,6 @@ __all__ = [
     "get_method",
     "layers",
     "register",
+    "saliency",
+    "saliency_plot",
 ]

@@ -19,7 +19,7 @@ LAYERS = [
     {"explain"},
     {"space", "scan"},
     {"view", "export"},
-    {"monai"},
+    {"classic", "monai"},
     {"demo"},
     {"cli"},
     {"__main__"},

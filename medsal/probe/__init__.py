@@ -2,7 +2,7 @@
 
 from medsal.probe.card import ModelCard
 from medsal.probe.graph import plain
-from medsal.probe.layers import Layer
+from medsal.probe.layers import Layer, named_layer
 from medsal.probe.probe import Probe, Record
 from medsal.probe.tapping import Tapped
 from medsal.probe.visiting import quietly, unwrapped, visiting
@@ -13,6 +13,7 @@ __all__ = [
     "Probe",
     "Record",
     "Tapped",
+    "named_layer",
     "plain",
     "quietly",
     "unwrapped",

@@ -1,8 +1,8 @@
 """Writing maps: on the scan's grid, with how they were made, whole or not at all."""
 
-from medsal.export.files import save, save_case
+from medsal.export.files import OUTPUTS, checked_outputs, save, save_case
 from medsal.export.names import label
 from medsal.export.sidecar import sidecar
 from medsal.export.volume import write_volume
 
-__all__ = ["label", "save", "save_case", "sidecar", "write_volume"]
+__all__ = ["OUTPUTS", "checked_outputs", "label", "save", "save_case", "sidecar", "write_volume"]

@@ -14,6 +14,8 @@ from medsal.result import SaliencyMap
 from medsal.scan import Scan
 
 DOTS_PER_INCH = 150
+OUTPUTS = ("nifti", "png", "scan")
+"""What `save_case` writes of a scan; the provenance comes along with any of it."""
 
 
 def save(
@@ -76,45 +78,71 @@ def save(
 
 
 def save_case(
-    results: Sequence[SaliencyMap], scan: Scan, folder: str | Path, *, classes: Sequence[str] = ()
+    results: Sequence[SaliencyMap],
+    scan: Scan,
+    folder: str | Path,
+    *,
+    classes: Sequence[str] = (),
+    outputs: Sequence[str] = OUTPUTS,
 ) -> list[Path]:
     """All files of one scan, together or not at all.
 
-    For each map ``<scan>_label-<target>_desc-<method>_saliency.nii.gz`` with ``.json`` and
-    ``.png``; ``<scan>.nii.gz``, the scan by the same writer; where the network did not see all of
-    it, ``<scan>_desc-seen_mask.nii.gz``.
+    For each map ``<scan>_label-<target>_desc-<method>_saliency`` as ``.json``, its provenance, as
+    ``.nii.gz`` ("nifti") and as ``.png`` ("png"). ``<scan>.nii.gz``, the scan by the same writer
+    ("scan"). With "nifti", where the network did not see all of it,
+    ``<scan>_desc-seen_mask.nii.gz``.
 
     Args:
         results: maps of this scan on its own grid (`SaliencyMap.home`).
         scan: the scan.
         folder: where to; made if it is missing.
         classes: the names of the model's classes.
+        outputs: which of `OUTPUTS` to write.
 
     Returns:
         The files written.
 
     Raises:
+        LookupError: for an output that there is not.
         ValueError: when two maps would have one name, or the scan itself would be written over.
     """
-    folder = Path(folder)
+    folder, wanted = Path(folder), checked_outputs(outputs)
     made: list[Path] = []
     with staged(folder, [scan.path]) as stage:
-        made += _scan(stage, scan)
+        made += _scan(stage, scan) if "scan" in wanted else []
         for result in results:
             for i, target in enumerate(result.targets):
                 stem = (
                     f"{scan.name}_label-{label(target, classes)}_desc-{description(result.method)}"
                 )
-                name = f"{stem}_saliency.nii.gz"
+                suffix = ".nii.gz" if "nifti" in wanted else ".json"
+                name = f"{stem}_saliency{suffix}"
                 if any(stage.folder.glob(f"{stem}_saliency.*")):
                     raise ValueError(
                         f"two maps would be written as {name}; write them into different folders"
                     )
-                made += _one(stage, result, i, name, ".nii.gz", classes, "scan", {})
+                made += _one(stage, result, i, name, suffix, classes, "scan", {})
                 title = f"{scan.name} \N{MIDDLE DOT} {label(target, classes)}"
-                made += _figure(stage, result, i, f"{stem}_saliency.png", {"title": title})
-        made += _seen(stage, results, scan)
+                if "png" in wanted:
+                    made += _figure(stage, result, i, f"{stem}_saliency.png", {"title": title})
+        made += _seen(stage, results, scan) if "nifti" in wanted else []
     return made
+
+
+def checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    """What to write, in the order of `OUTPUTS`; one name alone may be given as it is.
+
+    Raises:
+        LookupError: for a name that is none of them.
+        ValueError: when nothing would be written.
+    """
+    names = [outputs] if isinstance(outputs, str) else list(outputs)
+    unknown = [name for name in names if name not in OUTPUTS]
+    if unknown:
+        raise LookupError(f"expected outputs of {list(OUTPUTS)}, got {unknown[0]!r}")
+    if not names:
+        raise ValueError(f"expected at least one output of {list(OUTPUTS)}, got none")
+    return tuple(name for name in OUTPUTS if name in names)
 
 
 def _one(

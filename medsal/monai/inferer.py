@@ -12,7 +12,7 @@ from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from medsal.explain import explain
-from medsal.export import save_case
+from medsal.export import OUTPUTS, checked_outputs, save_case
 from medsal.export.names import description
 from medsal.methods import Explainer, configured
 from medsal.monai.folders import Folders
@@ -42,6 +42,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         output_dir: where the maps are written; None = they are kept in `results`, with the images.
         on_error: ``"raise"``, or ``"warn"`` to let the prediction through without a map.
         classes: the names of the model's classes, for file names.
+        outputs: which files are written, of `medsal.export.OUTPUTS`; None = all.
         cam_name: MONAI's own name of a method ("CAM", "GradCAM", "GradCAMpp"), as its
             `SaliencyInferer` takes it; instead of ``method``.
         target_layers: MONAI's own name of ``layer``.
@@ -49,7 +50,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         **options: of the method, when it is given by name.
 
     Raises:
-        LookupError: for a method that does not exist.
+        LookupError: for a method or an output that does not exist.
         TypeError: for an option that it does not have, or an inferer that can't be called.
         ValueError: for another ``on_error``, or an argument that is given by both of its names.
     """
@@ -63,6 +64,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         output_dir: str | Path | None = None,
         on_error: str = "raise",
         classes: Sequence[str] = (),
+        outputs: Sequence[str] | None = None,
         cam_name: str | None = None,
         target_layers: str | None = None,
         class_idx: int | None = None,
@@ -83,6 +85,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.on_error = on_error
         self.classes = tuple(classes)
+        self.outputs = checked_outputs(OUTPUTS if outputs is None else outputs)
         self.results: list[SaliencyMap] = []
         self._folders = None if self.output_dir is None else Folders(self.output_dir)
 
@@ -144,7 +147,8 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         path = Path(where)
         if path.exists():
             scan = read(path)
-            save_case([home], scan, folders.of(path, scan.name), classes=self.classes)
+            folder = folders.of(path, scan.name)
+            save_case([home], scan, folder, classes=self.classes, outputs=self.outputs)
             return
         # The grid that the image remembers is all that is left of the scan.
         stem = path.name.removesuffix(".gz").rsplit(".", 1)[0] or "scan"

@@ -186,3 +186,28 @@ def test_lost_place_is_told_in_the_sidecar(tmp_path, result):
     lost = medsal.explain(net(), result.image)
     said = json.loads(lost.save(tmp_path / "m.nii.gz", home=False)[1].read_text())
     assert said["Grid"]["Space"] is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "suffixes"),
+    [
+        (["png"], {"_saliency.json", "_saliency.png"}),
+        ("nifti", {"_saliency.json", "_saliency.nii.gz", "_mask.nii.gz"}),
+        (["scan"], {"_saliency.json", "scan.nii.gz"}),
+    ],
+)
+def test_only_the_outputs_asked_for(result, tmp_path, outputs, suffixes):
+    case = scan.read(result.origins[0].path)
+    made = export.save_case([result.home()], case, tmp_path / "out", outputs=outputs)
+    assert sorted(made) == sorted((tmp_path / "out").iterdir())
+    assert all(any(path.name.endswith(suffix) for suffix in suffixes) for path in made)
+    assert len(made) == len(suffixes)
+
+
+def test_outputs_that_there_are_not(result, tmp_path):
+    case = scan.read(result.origins[0].path)
+    with pytest.raises(LookupError, match="'nifti', 'png'.* got 'pmg'"):
+        export.save_case([result.home()], case, tmp_path / "out", outputs=["png", "pmg"])
+    with pytest.raises(ValueError, match="at least one"):
+        export.save_case([result.home()], case, tmp_path / "out", outputs=[])
+    assert not (tmp_path / "out").exists()

@@ -138,7 +138,7 @@ def classification() -> dict[str, Any]:
                     "_target_": "SaveClassificationd",
                     "keys": "pred",
                     "saver": None,
-                    "output_dir": ".",
+                    "output_dir": "$@bundle_root",
                     "filename": "predictions.csv",
                 },
             ],

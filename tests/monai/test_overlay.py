@@ -100,7 +100,10 @@ def command(bundle: Path, scans: list[Path], *words: str) -> subprocess.Complete
 
 def test_by_monais_command(scans: list[Path], tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "spleen", KINDS["segmentation"]())
-    ran = command(bundle, scans, "--saliency::method", "gradient", "--saliency::target", "1")
+    given = {"method": "gradient", "target": "1", "outputs": "['nifti','png']"}
+    ran = command(
+        bundle, scans, *(word for k, v in given.items() for word in (f"--saliency::{k}", v))
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = maps(bundle / "eval/saliency")
     assert [path.name for path in found] == [
@@ -119,10 +122,12 @@ def test_overrides(scans: list[Path], tmp_path: Path) -> None:
         "saliency::layer": "features.denseblock1",
         "saliency::target": [0, 3],
         "saliency::channels": "norm",
+        "saliency::outputs": ["nifti"],
         "saliency::output_dir": str(tmp_path / "elsewhere"),
     }
     workflow(bundle, scans, OVERLAY, **changed)
     found = maps(tmp_path / "elsewhere")
+    assert {path.suffix for path in (tmp_path / "elsewhere/scan0").iterdir()} == {".gz", ".json"}
     assert [path.name for path in found] == [
         f"scan{i}_label-{k}_desc-guidedgradcam_saliency.nii.gz" for i in range(2) for k in (0, 3)
     ]

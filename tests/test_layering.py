@@ -19,6 +19,7 @@ LAYERS = [
     {"explain"},
     {"space", "scan"},
     {"view", "export"},
+    {"evaluate"},
     {"classic", "monai"},
     {"demo"},
     {"cli"},

@@ -115,7 +115,7 @@ def centroid_distance(
     saliency: Tensor, mask: Tensor, space: Space = None, above: float = 0.0
 ) -> Scores:
     """The length of `centroid_offset`, ``(n,)``."""
-    return torch.linalg.vector_norm(centroid_offset(saliency, mask, space, above), dim=1)
+    return centroid_offset(saliency, mask, space, above).square().sum(1).sqrt()
 
 
 @quietly()

@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsal demo -o demo_out
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

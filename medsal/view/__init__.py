@@ -1,5 +1,10 @@
-"""Pictures of saliency maps: orthogonal slices on the scan's own voxel planes."""
+"""Pictures of saliency maps: slices on the scan's own voxel planes, still and moving."""
 
+from medsal.view.animation import animate
+from medsal.view.compare import compare
+from medsal.view.montage import montage
 from medsal.view.ortho import ortho
+from medsal.view.scale import Scale, shared_scale
+from medsal.view.slider import slider
 
-__all__ = ["ortho"]
+__all__ = ["Scale", "animate", "compare", "montage", "ortho", "shared_scale", "slider"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsal.view.scale import Scale
 from medsal.view.words import number
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ def signal_window(signal: Array) -> Window:
 
 @dataclass(frozen=True)
 class Shade:
-    """Colours of a map: from 0 (or from -top, for a signed map) to top.
+    """Colours of a map on a scale: from 0 (or from -top, where it is signed) to top.
 
     Attributes:
         low: smallest raw value of the map.
         high: largest raw value of the map.
-        top: the value at the end of the scale.
+        scale: the values that the colours run between.
         threshold: magnitudes below it are not drawn.
         opacity: of the strongest values, 0 to 1.
         name: matplotlib's name of the colours.
@@ -100,14 +101,18 @@ class Shade:
 
     low: float
     high: float
-    top: float
+    scale: Scale
     threshold: float
     opacity: float
     name: str
 
     @property
+    def top(self) -> float:
+        return self.scale.top
+
+    @property
     def signed(self) -> bool:
-        return is_signed(self.low, self.high)
+        return self.scale.signed
 
     @property
     def empty(self) -> bool:
@@ -141,8 +146,8 @@ class Shade:
 def shade(
     low: float,
     high: float,
+    scale: Scale,
     *,
-    scale: float | int | None,
     threshold: float | int | None,
     opacity: float | int,
     cmap: str | None,
@@ -150,24 +155,17 @@ def shade(
     """The colours for a map with raw values from low to high.
 
     Raises:
-        ValueError: scale, threshold or opacity is out of its range.
+        ValueError: threshold or opacity is out of its range.
         LookupError: matplotlib has no such colour map.
     """
-    largest = max(high, -low)
-    top = float(scale) if scale is not None else (largest if largest > 0 else 1.0)
-    if not (np.isfinite(top) and top > 0):
-        raise ValueError(f"expected a positive scale (the value at its upper end), got {scale}")
     cut = 0.0 if threshold is None else float(threshold)
-    if not 0 <= cut < top:
-        raise ValueError(f"expected a threshold from 0 to below {top:g} (raw), got {threshold}")
+    if not 0 <= cut < scale.top:
+        raise ValueError(
+            f"expected a threshold from 0 to below {scale.top:g} (raw), got {threshold}"
+        )
     if not 0 <= opacity <= 1:
         raise ValueError(f"expected an opacity from 0 to 1, got {opacity}")
-    return Shade(low, high, top, cut, float(opacity), _colours(cmap, is_signed(low, high)))
-
-
-def is_signed(low: float, high: float) -> bool:
-    """Whether the map has negative values that are more than rounding."""
-    return low < -1e-6 * max(abs(high), abs(low))
+    return Shade(low, high, scale, cut, float(opacity), _colours(cmap, scale.signed))
 
 
 def _colours(cmap: str | None, signed: bool) -> str:

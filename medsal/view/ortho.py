@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from medsal.result import SaliencyMap
-from medsal.view.colour import Window, colour_window, grey_window, shade, signal_window
-from medsal.view.panel import Drawing
-from medsal.view.planes import Focus
-from medsal.view.scene import Scene, scene
+from medsal.view.look import draw
+from medsal.view.scale import Scale
 from medsal.view.sheet import fill_axes, fill_page
 
 if TYPE_CHECKING:
@@ -26,7 +22,7 @@ def ortho(
     window: str | Sequence[float | int] | None = None,
     percentile: Sequence[float | int] = (0.5, 99.5),
     threshold: float | int | None = None,
-    scale: float | int | None = None,
+    scale: Scale | float | int | str | None = None,
     opacity: float | int = 0.85,
     cmap: str | None = None,
     radiological: bool = True,
@@ -52,8 +48,9 @@ def ortho(
             "mediastinum", "soft tissue", "liver", "brain", "bone".
         percentile: of the whole image, shown as black and as white.
         threshold: magnitudes below it are not drawn [raw]; None = all are.
-        scale: the value at the upper end of the colours [raw], to share among figures; None = the
-            map's largest magnitude. Values beyond it are said to be clipped.
+        scale: the value at the upper end of the colours [raw]; a percentile of the magnitudes above
+            0, "99.5%"; or a scale to share among figures, `medsal.view.shared_scale(result)`;
+            None = the map's largest magnitude. Values beyond it are said to be clipped.
         opacity: of the strongest values, 0 to 1; it falls with the magnitude.
         cmap: matplotlib's name of the colours; None = inferno, or a diverging map about 0 where
             there are negative values.
@@ -76,41 +73,23 @@ def ortho(
         ValueError: several samples, a point outside, or an option out of its range.
         LookupError: no such target, channel, window or colour map.
     """
-    shown = scene(result, target, channel, rows_first)
-    drawing = Drawing(
-        scene=shown,
-        focus=_focus(shown, point),
-        shade=shade(
-            shown.low,
-            shown.high,
-            scale=scale,
-            threshold=threshold,
-            opacity=opacity,
-            cmap=cmap,
-        ),
-        window=_window(shown, window, percentile),
-        radiological=radiological,
+    drawing = draw(
+        result,
+        point=point,
+        target=target,
+        scale=scale,
         crosshair=crosshair,
-        title=shown.name if title is None else title,
+        title=title,
+        window=window,
+        percentile=percentile,
+        threshold=threshold,
+        opacity=opacity,
+        cmap=cmap,
+        radiological=radiological,
+        channel=channel,
+        rows_first=rows_first,
         dark=dark,
     )
     if axes is not None:
         return fill_axes(drawing, axes)
     return fill_page(drawing, figure)
-
-
-def _focus(shown: Scene, point: Any) -> Focus:
-    grid = shown.grid
-    if point is not None:
-        return grid.find(np.asarray(point, dtype=np.float64))
-    return grid.centre() if shown.peak is None else grid.at(np.asarray(shown.peak))
-
-
-def _window(
-    shown: Scene, window: str | Sequence[float | int] | None, percentile: Sequence[float | int]
-) -> Window:
-    if shown.grid.axes == 1:
-        return signal_window(shown.image)
-    if shown.image.ndim > 3:
-        return colour_window(shown.image)
-    return grey_window(shown.image, window, percentile)

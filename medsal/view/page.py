@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
     import matplotlib.font_manager
+    import matplotlib.text
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib; has the superscripts
 LEADING = 1.38  # line height / font size
@@ -64,11 +65,14 @@ class Page:
             )
         )
 
-    def text(self, left: float, top: float, words: str, size: float, **style: Any) -> None:
+    def text(
+        self, left: float, top: float, words: str, size: float, **style: Any
+    ) -> matplotlib.text.Text:
         """A line whose upper left corner (or right, by `ha`) is at (left, top)."""
         style = {"color": self.ink.text, "va": "baseline", **style}
         base = 1 - (top + ASCENT * size / 72) / self.height
-        self.figure.text(left / self.width, base, words, fontsize=size * self.zoom, **TYPE, **style)
+        style = {**TYPE, **style, "fontsize": size * self.zoom}
+        return self.figure.text(left / self.width, base, words, **style)
 
 
 TYPE: dict[str, Any] = {"family": FAMILY, "parse_math": False, "usetex": False}
@@ -93,9 +97,14 @@ def old_page(figure: matplotlib.figure.FigureBase, dark: bool, least: tuple[floa
     sub: Any = figure  # a Figure or a SubFigure: both have a size
     if sub.figure is sub:  # all is placed here; an engine would warn that it finds nothing to do
         sub.set_layout_engine("none")
-    width, height = sub.bbox.width / sub.dpi, sub.bbox.height / sub.dpi
+    width, height = size_of(figure)
     zoom = min(1.0, width / least[0], height / least[1])
     return Page(figure, width / zoom, height / zoom, ink, zoom)
+
+
+def size_of(figure: Any) -> tuple[float, float]:
+    """Width and height of a figure or subfigure [inch]."""
+    return figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi
 
 
 def _png(figure: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ class Drawing:
     @property
     def planes(self) -> tuple[Plane, ...]:
         return self.scene.grid.planes(self.radiological)
+
+    def at(self, plane: Plane, index: int) -> Drawing:
+        """The same at another slice along a plane's normal (turned index)."""
+        moved = self.focus.index.copy()
+        moved[plane.normal] = index
+        return dataclasses.replace(self, focus=self.scene.grid.at(moved))
 
 
 def draw_plane(axes: matplotlib.axes.Axes, drawing: Drawing, plane: Plane) -> None:

@@ -11,6 +11,7 @@ from medsal.view import words
 from medsal.view.bar import WIDTH as BAR
 from medsal.view.page import line_height, measure, shorten, wrap
 from medsal.view.panel import Drawing
+from medsal.view.planes import Plane
 
 MARGIN = 0.3
 SIDE = 0.24  # room for a letter beside a panel
@@ -25,6 +26,53 @@ NOTES = 8  # lines of notes
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What stands above and below the panels, set in lines for one width."""
+
+    title: str
+    convention: str
+    heading: tuple[str, ...]
+    foot: tuple[str, ...]
+    unseen: bool  # the first line of the foot explains the hatching
+
+    @property
+    def head(self) -> float:
+        """The height of the title and the heading [inch]."""
+        return line_height(TITLE) + 0.04 + len(self.heading) * line_height(SUBTITLE)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said above and below the panels, not yet set in lines."""
+
+    title: str
+    convention: str
+    heading: str
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+    unseen: bool
+
+    def set(self, width: float) -> Texts:
+        """In lines for a page of that width [inch]."""
+        inner = width - 2 * MARGIN
+        room = inner - measure(self.convention, SUBTITLE) - 0.3
+        column = inner - measure(words.RESEARCH, FOOT) - 0.3
+        foot = [words.UNSEEN] if self.unseen else []
+        for line in self.lines:
+            foot += wrap(line, column, FOOT, lines=3)
+        notes = [row for note in self.notes for row in wrap(f"Note: {note}", column, FOOT, lines=4)]
+        if len(notes) > NOTES:
+            notes = [*notes[: NOTES - 1], "… more in result.notes"]
+        return Texts(
+            shorten(self.title, room, TITLE, bold=True),
+            self.convention,
+            tuple(wrap(self.heading, inner, SUBTITLE, lines=4)),
+            (*foot, *notes),
+            self.unseen,
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """Sizes [inch] of a sheet; tops are measured downwards."""
 
@@ -35,10 +83,7 @@ class Plan:
     side: float  # room beside each panel
     top: float  # of the panels
     row: float  # height of the row of panels
-    title: str
-    convention: str
-    heading: tuple[str, ...]
-    foot: tuple[str, ...]
+    texts: Texts
 
 
 def plan_page(drawing: Drawing) -> Plan:
@@ -76,15 +121,12 @@ def _plan(
     row: float,
 ) -> Plan:
     side = _side(drawing)
-    title, convention, heading, foot = _texts(drawing, width)
-    top = MARGIN + line_height(TITLE) + 0.04 + len(heading) * line_height(SUBTITLE)
-    top += 0.16 + line_height(CAPTION) + side
-    bottom = side + 0.12 + len(foot) * line_height(FOOT) + MARGIN
+    texts = said(drawing, drawing.planes).set(width)
+    top = MARGIN + texts.head + 0.16 + line_height(CAPTION) + side
+    bottom = side + 0.12 + len(texts.foot) * line_height(FOOT) + MARGIN
     if drawing.scene.grid.axes == 1:
         panels = tuple((wide, row) for wide, _ in panels)
-    return Plan(
-        width, top + row + bottom, cells, panels, side, top, row, title, convention, heading, foot
-    )
+    return Plan(width, top + row + bottom, cells, panels, side, top, row, texts)
 
 
 def _frame(panels: int) -> float:
@@ -141,34 +183,40 @@ def _fit(
     return cells, panels
 
 
-def _texts(drawing: Drawing, width: float) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
-    scene, inner = drawing.scene, width - 2 * MARGIN
-    planes = () if scene.grid.axes == 1 else drawing.planes
-    convention = words.convention(scene.grid, planes, drawing.radiological)
-    title = shorten(drawing.title, inner - measure(convention, SUBTITLE) - 0.3, TITLE, bold=True)
-    heading = wrap(words.heading(scene), inner, SUBTITLE, lines=4)
-    column = inner - measure(words.RESEARCH, FOOT) - 0.3
-    foot = [words.UNSEEN] if has_unseen(drawing) else []
-    for line in _statements(drawing):
-        foot += wrap(line, column, FOOT, lines=3)
-    notes = [row for note in scene.notes for row in wrap(f"Note: {note}", column, FOOT, lines=4)]
-    if len(notes) > NOTES:
-        notes = [*notes[: NOTES - 1], "… more in result.notes"]
-    return title, convention, tuple(heading), (*foot, *notes)
+def said(drawing: Drawing, planes: Sequence[Plane]) -> Said:
+    """What a drawing needs said, when these of its planes are shown."""
+    scene = drawing.scene
+    shown = () if scene.grid.axes == 1 else tuple(planes)
+    return Said(
+        drawing.title,
+        words.convention(scene.grid, shown, drawing.radiological),
+        words.heading(scene),
+        (*statements(drawing), setting(drawing)),
+        scene.notes,
+        has_unseen(drawing),
+    )
 
 
-def _statements(drawing: Drawing) -> list[str]:
-    scene, shade = drawing.scene, drawing.shade
-    lines = []
-    if shade.empty:
-        lines.append(words.EMPTY[0].upper() + words.EMPTY[1:])
-    lines.append(words.peak(scene, drawing.focus))
-    if shade.clipped:
-        ends = f"±{words.number(shade.top)}" if shade.signed else words.number(shade.top)
-        lines.append(f"The colours end at {ends}: stronger values are drawn in the last colour")
-    parts = (drawing.window.words, scene.channel, words.geometry(scene.grid, scene.own))
-    lines.append(" · ".join(part[0].upper() + part[1:] for part in parts if part))
+def statements(drawing: Drawing) -> list[str]:
+    """What there is to say about the map: its peak, and where its colours end."""
+    shade = drawing.shade
+    lines = [words.EMPTY[0].upper() + words.EMPTY[1:]] if shade.empty else []
+    lines.append(words.peak(drawing.scene, drawing.focus))
+    beyond = "stronger values are drawn in the last colour" if shade.clipped else ""
+    if shade.scale.words:
+        ends = f"Colours {words.span(shade.bottom, shade.top)}: {shade.scale.words}"
+        lines.append("; ".join(filter(None, (ends, beyond))))
+    elif shade.clipped:
+        end = f"±{words.number(shade.top)}" if shade.signed else words.number(shade.top)
+        lines.append(f"The colours end at {end}: {beyond}")
     return lines
+
+
+def setting(drawing: Drawing) -> str:
+    """The grey window, the channel, and how the planes lie."""
+    scene = drawing.scene
+    parts = (drawing.window.words, scene.channel, words.geometry(scene.grid, scene.own))
+    return " · ".join(part[0].upper() + part[1:] for part in parts if part)
 
 
 def has_unseen(drawing: Drawing) -> bool:

@@ -29,8 +29,8 @@ from medsal.view.plan import (
     SUBTITLE,
     TITLE,
     Plan,
+    Texts,
     captions,
-    has_unseen,
     least_width,
     plan_page,
     plan_within,
@@ -50,10 +50,10 @@ def fill_page(
     else:
         page = old_page(figure, drawing.dark, (least_width(drawing), SHORTEST))
         plan = plan_within(drawing, page.width, page.height)
-    _head(page, plan)
+    draw_head(page, plan.texts, plan.width)
     _panels(page, plan, drawing)
-    _foot(page, plan, drawing)
-    return _root(page.figure)
+    draw_foot(page, plan.texts, plan.width, plan.top + plan.row + plan.side + 0.12)
+    return root(page.figure)
 
 
 def fill_axes(drawing: Drawing, axes: Any) -> matplotlib.figure.Figure:
@@ -68,7 +68,7 @@ def fill_axes(drawing: Drawing, axes: Any) -> matplotlib.figure.Figure:
         raise ValueError(f"expected {count} matplotlib Axes, one per plane, got {len(given)}")
     if drawing.scene.grid.axes == 1:
         draw_signal(given[0], drawing)
-        return _root(given[0])
+        return root(given[0])
     for each, plane in zip(given, drawing.planes, strict=True):
         draw_plane(each, drawing, plane)
         label_sides(each, drawing.scene.grid.letters(plane), "#f1f3f4", inside=True)
@@ -77,23 +77,35 @@ def fill_axes(drawing: Drawing, axes: Any) -> matplotlib.figure.Figure:
     low, high = (words.number(value) for value in (drawing.shade.low, drawing.shade.high))
     said = words.EMPTY if drawing.shade.empty else f"raw range {low} to {high}"
     given[0].set_xlabel(said, fontsize=FOOT)
-    return _root(given[0])
+    return root(given[0])
 
 
-def _root(artist: Any) -> matplotlib.figure.Figure:
+def root(artist: Any) -> matplotlib.figure.Figure:
     """The figure that holds an artist, through any subfigures."""
-    root: matplotlib.figure.Figure = artist.figure
-    return root if root is artist or root.figure is root else _root(root)
+    above: matplotlib.figure.Figure = artist.figure
+    return above if above is artist or above.figure is above else root(above)
 
 
-def _head(page: Page, plan: Plan) -> None:
-    page.text(MARGIN, MARGIN, plan.title, TITLE, weight="bold")
+def draw_head(page: Page, texts: Texts, width: float) -> None:
+    """The title, the convention and the heading, from the top margin on."""
+    page.text(MARGIN, MARGIN, texts.title, TITLE, weight="bold")
     drop = ASCENT * (TITLE - SUBTITLE) / 72  # one baseline
-    right = plan.width - MARGIN
-    page.text(right, MARGIN + drop, plan.convention, SUBTITLE, ha="right", color=page.ink.muted)
+    right = width - MARGIN
+    page.text(right, MARGIN + drop, texts.convention, SUBTITLE, ha="right", color=page.ink.muted)
     top = MARGIN + line_height(TITLE) + 0.04
-    for k, line in enumerate(plan.heading):
+    for k, line in enumerate(texts.heading):
         page.text(MARGIN, top + k * line_height(SUBTITLE), line, SUBTITLE, color=page.ink.muted)
+
+
+def draw_foot(page: Page, texts: Texts, width: float, top: float) -> None:
+    """The statements and notes, and what the figure is not for."""
+    for k, line in enumerate(texts.foot):
+        here, left = top + k * line_height(FOOT), MARGIN
+        if k == 0 and texts.unseen:
+            left += _swatch(page, left, here)
+        page.text(left, here, line, FOOT, color=page.ink.muted)
+    last = top + (len(texts.foot) - 1) * line_height(FOOT)
+    page.text(width - MARGIN, last, words.RESEARCH, FOOT, ha="right", color=page.ink.muted)
 
 
 def _panels(page: Page, plan: Plan, drawing: Drawing) -> None:
@@ -121,17 +133,6 @@ def _panels(page: Page, plan: Plan, drawing: Drawing) -> None:
         left += cell + GUTTER
     bar = Box(plan.width - MARGIN - BAR + 0.34, plan.top, BAR - 0.34, plan.row)
     draw_bar(page, bar, drawing.shade)
-
-
-def _foot(page: Page, plan: Plan, drawing: Drawing) -> None:
-    top = plan.top + plan.row + plan.side + 0.12
-    for k, line in enumerate(plan.foot):
-        here, left = top + k * line_height(FOOT), MARGIN
-        if k == 0 and has_unseen(drawing):
-            left += _swatch(page, left, here)
-        page.text(left, here, line, FOOT, color=page.ink.muted)
-    last = top + (len(plan.foot) - 1) * line_height(FOOT)
-    page.text(plan.width - MARGIN, last, words.RESEARCH, FOOT, ha="right", color=page.ink.muted)
 
 
 def _swatch(page: Page, left: float, top: float) -> float:

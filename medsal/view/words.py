@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medsal.targets import Difference
 
 if TYPE_CHECKING:
     from medsal.view.planes import Focus, Grid, Plane
@@ -31,6 +34,11 @@ def number(value: float) -> str:
         return text.replace("-", MINUS)
     mantissa, power = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}{TIMES}{power_of_ten(int(power))}".replace("-", MINUS)
+
+
+def span(low: float, high: float) -> str:
+    """A range of numbers: "0.2 to 3.1"."""
+    return f"{number(low)} to {number(high)}"
 
 
 def power_of_ten(power: int) -> str:
@@ -71,18 +79,22 @@ def place(focus: Focus, grid: Grid) -> str:
 
 def caption(plane: Plane, focus: Focus, grid: Grid) -> tuple[str, str]:
     """Name and position of a plane: ("AXIAL", "z = 8.0 mm · slice 15 of 25")."""
-    position = f"{'xyz'[plane.normal]} = {tenth(focus.place[plane.normal])} mm"
     if grid.unit == "pixel":
         return "PICTURE", f"{grid.shape[plane.across]} {TIMES} {grid.shape[plane.vertical]} pixels"
+    return plane.name.upper(), " · ".join(filter(None, position(plane, focus, grid)))
+
+
+def position(plane: Plane, focus: Focus, grid: Grid) -> tuple[str, str]:
+    """Where a plane lies [mm], and which slice it is; empty where there is no such thing."""
+    where = f"{'xyz'[plane.normal]} = {tenth(focus.place[plane.normal])} mm" if grid.known else ""
     if grid.axes == 2:
-        return plane.name.upper(), position
-    count = grid.shape[plane.normal]
-    index = focus.voxel[plane.normal]
+        return where, ""
+    count, index = grid.shape[plane.normal], focus.voxel[plane.normal]
     if not grid.known:
-        return plane.name.upper(), f"slice {index + 1} of {count} of axis {plane.normal}"
+        return "", f"slice {index + 1} of {count} of axis {plane.normal}"
     if grid.flipped[plane.normal]:
         index = count - 1 - index
-    return plane.name.upper(), f"{position} · slice {index + 1} of {count}"
+    return where, f"slice {index + 1} of {count}"
 
 
 def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str:
@@ -100,13 +112,33 @@ def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str
 
 def heading(scene: Scene) -> str:
     """How the map was asked: method, target, model, layer and the size of its cells."""
-    method = re.sub(r"\(layer=None\)|layer=None, |, layer=None", "", scene.method)
-    parts = [method, f"target {scene.target}"]
-    if scene.model:
-        parts.append(scene.model)
-    if scene.layer:
-        parts.append(f"layer {scene.layer}" + (f", {scene.cells}" if scene.cells else ""))
-    return " · ".join(parts)
+    parts = [_method(scene), f"target {scene.target}", scene.model, _layer(scene)]
+    return " · ".join(filter(None, parts))
+
+
+def asked(scene: Scene) -> str:
+    """The method and its layer: maps of which this is the same compare on one scale."""
+    return " · ".join(filter(None, (_method(scene), _layer(scene))))
+
+
+def _method(scene: Scene) -> str:
+    return re.sub(r"\(layer=None\)|layer=None, |, layer=None", "", scene.method)
+
+
+def _layer(scene: Scene) -> str:
+    if not scene.layer:
+        return ""
+    return f"layer {scene.layer}" + (f", {scene.cells}" if scene.cells else "")
+
+
+def class_name(target: Any, classes: Sequence[str]) -> str:
+    """A target in words: "ring", "ring over bright", "class 2"."""
+    if isinstance(target, Difference):
+        return f"{class_name(target.a, classes)} over {class_name(target.b, classes)}"
+    index = getattr(target, "index", getattr(target, "channel", target))
+    if isinstance(index, int):
+        return classes[index] if 0 <= index < len(classes) else f"class {index}"
+    return named(target)
 
 
 def peak(scene: Scene, focus: Focus) -> str:

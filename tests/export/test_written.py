@@ -206,7 +206,7 @@ def test_only_the_outputs_asked_for(result, tmp_path, outputs, suffixes):
 
 def test_outputs_that_there_are_not(result, tmp_path):
     case = scan.read(result.origins[0].path)
-    with pytest.raises(LookupError, match="'nifti', 'png'.* got 'pmg'"):
+    with pytest.raises(LookupError, match=r"'nifti', 'png'.* got 'pmg'"):
         export.save_case([result.home()], case, tmp_path / "out", outputs=["png", "pmg"])
     with pytest.raises(ValueError, match="at least one"):
         export.save_case([result.home()], case, tmp_path / "out", outputs=[])

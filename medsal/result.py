@@ -88,7 +88,7 @@ class SaliencyMap:
             self,
             data=self.data[i][None],
             image=self.image[i][None],
-            output=_sample(self.output, i, n),
+            output=sample_output(self.output, i, n),
             target=map_targets(self.target, lambda target: sample_of(target, i)),
             affine=self.affine[i] if several and self.affine is not None else self.affine,
             seen=None if self.seen is None else self.seen[i][None],
@@ -161,12 +161,13 @@ def map_targets(target: Any, change: Callable[[Target], Target]) -> Any:
     return tuple(change(each) for each in target) if isinstance(target, tuple) else change(target)
 
 
-def _sample(output: Any, i: int, n: int) -> Any:
+def sample_output(output: Any, i: int, n: int) -> Any:
+    """One sample of a model's output for ``n``, with its axis of samples."""
     if isinstance(output, Tensor):
         return output[i][None] if output.ndim and len(output) == n else output
     if isinstance(output, Mapping):
-        return {key: _sample(value, i, n) for key, value in output.items()}
+        return {key: sample_output(value, i, n) for key, value in output.items()}
     if isinstance(output, tuple | list):
-        parts = [_sample(value, i, n) for value in output]
+        parts = [sample_output(value, i, n) for value in output]
         return parts if isinstance(output, list) else tuple(parts)
     return output

@@ -31,6 +31,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class EmptyRegionError(ValueError):
+    """A segmentation has nothing of what was asked for: there is no region to explain."""
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """The logit of a class.
@@ -99,7 +103,7 @@ class Predicted:
         covered = wins.flatten(2).sum(2)
         first = 1 if covered.shape[1] > 1 else 0
         if not covered[:, first:].any(1).all():
-            raise ValueError(
+            raise EmptyRegionError(
                 "the segmentation has no foreground to explain; name a channel and a mask: "
                 "target=medsal.Region(channel, mask)"
             )
@@ -192,7 +196,7 @@ class Region:
         if self.mask is None:
             region = per_sample(winning(logits), self.channel, "class")
             if not region.flatten(1).any(1).all():
-                raise ValueError(
+                raise EmptyRegionError(
                     f"class {self.channel} wins at no voxel, so its region is empty; give a mask: "
                     f"target=medsal.Region({self.channel}, mask)"
                 )

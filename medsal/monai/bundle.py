@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from torch import nn
 from medsal.explain import explain
 from medsal.methods import Explainer, configured
 from medsal.monai.code import notice_of_code, warn_of_code
+from medsal.monai.heads import for_head, is_multilabel
+from medsal.monai.inferred import over_windows
+from medsal.monai.metadata import Metadata
 from medsal.monai.weights import WEIGHTS, load_weights
-from medsal.monai.windowed import over_windows
 from medsal.origin import Origin
 from medsal.probe import Layer, Probe
 from medsal.result import SaliencyMap
@@ -46,6 +47,8 @@ class Bundle:
         device: where the network is.
         size: the spatial size of the network's input; empty where the metadata state none.
         inferer: the bundle's own; where it slides a window, maps are made over the same windows.
+        multilabel: whether the bundle's transforms put a sigmoid on each channel: then none of
+            them is the background, and a class's region is where its own logit is positive.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Bundle:
     device: torch.device
     size: tuple[int, ...]
     inferer: Any = None
+    multilabel: bool = False
 
     def blank(self) -> torch.Tensor:
         """An empty image of the size that the bundle's metadata state.
@@ -109,7 +113,7 @@ class Bundle:
         """
         image = self.prepare(scan) if image is None else image
         chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
-        result = explain(self.network, image, target, chosen)
+        result = explain(self.network, image, for_head(target, self.multilabel), chosen)
         affine = torch.as_tensor(scan.affine, dtype=torch.float64)
         return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
 
@@ -175,20 +179,20 @@ def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = Fa
             f"{root}: expected a network as 'network_def', got {type(network).__name__}"
         )
     load_weights(network, parser, root)
-    metadata = parser.get("_meta_") or {}
-    inputs, outputs = _formats(metadata)
+    metadata = Metadata.of(parser.get("_meta_") or {})
     return Bundle(
         path=root,
         name=root.resolve().name,
-        version=metadata.get("version"),
+        version=metadata.version,
         network=network.to(chosen).eval(),
         preprocessing=_parsed(parser, root, *TRANSFORMS),
         image_key=str(parser.get("image_key") or "image"),
-        classes=_class_names(outputs.get("channel_def")),
-        channels=inputs.get("num_channels"),
+        classes=metadata.classes,
+        channels=metadata.channels,
         device=chosen,
-        size=_size(inputs.get("spatial_shape")),
+        size=metadata.size,
         inferer=_parsed(parser, root, "inferer") if "inferer" in parser.get() else None,
+        multilabel=is_multilabel(parser.get()),
     )
 
 
@@ -234,25 +238,6 @@ def _parsed(parser: ConfigParser, root: Path, *names: str) -> Any:
             f"{root}: {name!r} of the bundle's config fails: "
             f"{(reason or [type(error).__name__])[0]}"
         ) from error
-
-
-def _formats(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The first input's and the prediction's description."""
-    formats = metadata.get("network_data_format") or {}
-    inputs, outputs = formats.get("inputs") or {}, formats.get("outputs") or {}
-    return next(iter(inputs.values()), {}), next(iter(outputs.values()), {})
-
-
-def _class_names(channels: Any) -> tuple[str, ...]:
-    if not isinstance(channels, Mapping) or not all(str(key).isdecimal() for key in channels):
-        return ()
-    return tuple(str(channels[key]) for key in sorted(channels, key=int))
-
-
-def _size(shape: Any) -> tuple[int, ...]:
-    """Sizes in numbers; a metadata file may also say ``"*"`` or a formula."""
-    sizes = shape if isinstance(shape, list) else []
-    return tuple(sizes) if all(isinstance(size, int) for size in sizes) else ()
 
 
 def _hand_over(scan: Scan, path: Path) -> None:

@@ -1,14 +1,10 @@
-"""Where maps are written: a folder for each scan, under the output folder of a bundle."""
+"""Where maps are written: a folder for each scan, under one output folder."""
 
-import inspect
 import json
 import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
-
-from monai.bundle import ReferenceResolver
 
 from medsal.export.sidecar import file_hash
 
@@ -63,28 +59,3 @@ def _foreign(folder: Path, digest: str | None) -> bool:
         if known != digest:
             return True
     return False
-
-
-def output_dir(subfolder: str = "saliency") -> str:
-    """The folder for maps of the bundle whose config names this function.
-
-    For configs alone: ``{"_target_": "medsal.monai.output_dir"}``. It is ``subfolder`` of what the
-    config calls ``output_dir``; where there is none, of the folder ``eval`` of ``bundle_root``, as
-    in most bundles; else of the working directory. A config has no expression for "if there is
-    such an id", so the config that is being read is asked.
-    """
-    resolver = _resolver()
-    for name, below in (("output_dir", ""), ("bundle_root", "eval")):
-        if resolver is not None and resolver.get_item(name) is not None:
-            return str(Path(str(resolver.get_resolved_content(name))) / below / subfolder)
-    return subfolder
-
-
-def _resolver() -> Any:
-    frame = inspect.currentframe()
-    while frame is not None:
-        found = frame.f_locals.get("self")
-        if isinstance(found, ReferenceResolver):
-            return found
-        frame = frame.f_back
-    return None

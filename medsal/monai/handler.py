@@ -8,8 +8,8 @@ from monai.utils import CommonKeys
 
 from medsal.explain import explain
 from medsal.methods import Explainer, configured
+from medsal.monai.inferred import as_inferred
 from medsal.monai.transform import like
-from medsal.monai.windowed import as_inferred
 
 
 class SaliencyHandler:

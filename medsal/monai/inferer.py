@@ -13,10 +13,12 @@ from torch import nn
 
 from medsal.explain import explain
 from medsal.export import OUTPUTS, checked_outputs, save_case
-from medsal.export.names import description
+from medsal.export.names import description, label
 from medsal.methods import Explainer, configured
 from medsal.monai.folders import Folders
-from medsal.monai.windowed import Windowed, as_inferred
+from medsal.monai.heads import for_head
+from medsal.monai.inferred import as_inferred
+from medsal.monai.present import explained
 from medsal.result import SaliencyMap
 from medsal.scan import read
 
@@ -31,6 +33,9 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
     maps are written on the grid of each sample's file, or kept in `results`. Where the wrapped
     inferer slides a window, the map is made over the same windows (`Windowed`).
 
+    A segmentation without what was asked for (a scan without a tumour) has no map. That is no
+    failure: a warning says so, and the others of the batch and of a list of targets are made.
+
     Each scan has a folder of its own in ``output_dir``, named as the scan; scans of one name from
     different folders stay apart.
 
@@ -42,6 +47,8 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         output_dir: where the maps are written; None = they are kept in `results`, with the images.
         on_error: ``"raise"``, or ``"warn"`` to let the prediction through without a map.
         classes: the names of the model's classes, for file names.
+        multilabel: True = the channels of a segmentation don't compete (a sigmoid on each): none
+            is the background, and a class's region is where its own logit is positive.
         outputs: which files are written, of `medsal.export.OUTPUTS`; None = all.
         cam_name: MONAI's own name of a method ("CAM", "GradCAM", "GradCAMpp"), as its
             `SaliencyInferer` takes it; instead of ``method``.
@@ -65,6 +72,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         on_error: str = "raise",
         classes: Sequence[str] = (),
         outputs: Sequence[str] | None = None,
+        multilabel: bool = False,
         cam_name: str | None = None,
         target_layers: str | None = None,
         class_idx: int | None = None,
@@ -79,9 +87,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         layer = _either("layer", layer, "target_layers", target_layers)
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.method = configured(method, layer, options)
-        if isinstance(self.inferer, SlidingWindowInferer):
-            Windowed.like(self.inferer, self.method)
-        self.target = _either("target", target, "class_idx", class_idx)
+        self.target = for_head(_either("target", target, "class_idx", class_idx), multilabel)
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.on_error = on_error
         self.classes = tuple(classes)
@@ -94,13 +100,13 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
     ) -> Any:
         """The wrapped inferer's prediction for ``(n, c, *s)``; the maps are made beside it."""
         prediction = self.inferer(inputs, network, *args, **kwargs)
-        found = self._tried(lambda: self._explain(inputs, network, prediction, args, kwargs))
-        folders = self._folders
-        if found is not None and folders is None:
-            self.results.append(found)
-        elif found is not None and folders is not None:
-            for i in range(len(found)):
-                self._tried(partial(self._write, found[i], folders))
+        groups = self._tried(lambda: self._explain(inputs, network, prediction, args, kwargs)) or []
+        if self._folders is None:
+            self.results.extend(each for group in groups for each in group)
+            return prediction
+        for group in groups:
+            for i in range(len(group[0])):
+                self._tried(partial(self._write, [each[i] for each in group], self._folders))
         return prediction
 
     def _tried(self, make: Callable[[], Any]) -> Any:
@@ -119,7 +125,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         prediction: Any,
         args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> SaliencyMap:
+    ) -> list[list[SaliencyMap]]:
         if not isinstance(network, nn.Module):
             raise TypeError(
                 f"expected the network as a torch.nn.Module, got {type(network).__name__}"
@@ -128,17 +134,22 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         if isinstance(self.inferer, SlidingWindowInferer):
             # These are for the inferer, the network does not see them.
             named = {k: v for k, v in named.items() if k not in _WINDOWING}
-        return as_inferred(
-            self.inferer,
-            self.method,
-            inputs,
-            prediction,
-            lambda method: explain(network, inputs, self.target, method, forward_kwargs=named),
-        )
 
-    def _write(self, found: SaliencyMap, folders: Folders) -> None:
-        home = found.home()
-        where = home.origins[0].path
+        def ask(image: torch.Tensor, target: Any, output: Any) -> SaliencyMap:
+            return as_inferred(
+                self.inferer,
+                self.method,
+                image,
+                output,
+                lambda method: explain(network, image, target, method, forward_kwargs=named),
+            )
+
+        return explained(ask, inputs, self.target, prediction)
+
+    def _write(self, found: Sequence[SaliencyMap], folders: Folders) -> None:
+        # The image is the same for every map: its place is checked once.
+        homes = [each.home(check=i == 0) for i, each in enumerate(found)]
+        where = homes[0].origins[0].path
         if where is None:
             raise ValueError(
                 "the image does not say which file it came from, so its map has no name; leave "
@@ -148,12 +159,14 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         if path.exists():
             scan = read(path)
             folder = folders.of(path, scan.name)
-            save_case([home], scan, folder, classes=self.classes, outputs=self.outputs)
+            save_case(homes, scan, folder, classes=self.classes, outputs=self.outputs)
             return
         # The grid that the image remembers is all that is left of the scan.
         stem = path.name.removesuffix(".gz").rsplit(".", 1)[0] or "scan"
-        name = f"{stem}_desc-{description(home.method)}_saliency.nii.gz"
-        home.save(folders.of(path, stem) / name, classes=self.classes)
+        for home in homes:
+            one = f"_label-{label(home.target, self.classes)}" if len(home.targets) == 1 else ""
+            name = f"{stem}{one}_desc-{description(home.method)}_saliency.nii.gz"
+            home.save(folders.of(path, stem) / name, classes=self.classes)
 
 
 _WINDOWING = ("device", "buffer_steps", "buffer_dim")

@@ -24,13 +24,15 @@ class Frame:
     Attributes:
         size: the image's spatial size.
         window: the window's; where it is larger, MONAI fills the image up on both sides.
+        slices: the axis that the network does not see, where it sees slices.
     """
 
     size: tuple[int, ...]
     window: tuple[int, ...]
+    slices: int | None = None
 
     def cut(self, mask: Tensor, places: Sequence[Window]) -> Tensor:
-        """The parts of a mask ``(1, *g)`` on the output's grid, ``(b, *w)``.
+        """The parts of a mask ``(1, *g)`` on the output's grid, ``(b, *w)``, as networks see it.
 
         Raises:
             ValueError: when the mask has another number of axes than the image.
@@ -51,7 +53,8 @@ class Frame:
         for place in places:
             ends = zip(place[2:], scales, strict=True)
             parts.append(whole[tuple(slice(int(a.start * z), int(a.stop * z)) for a, z in ends)])
-        return torch.stack(parts)
+        cut = torch.stack(parts)
+        return cut if self.slices is None else cut.squeeze(1 + self.slices)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """Saliency as a dictionary transform."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from medsal.explain import explain
 from medsal.methods import Explainer, configured
+from medsal.monai.device import device_of
 
 
 class Saliencyd(MapTransform):  # type: ignore[misc]
@@ -79,7 +79,8 @@ class Saliencyd(MapTransform):  # type: ignore[misc]
                 f"expected {key!r} with its transforms applied, got pending ones; put "
                 f"ApplyPendingd({key!r}) before"
             )
-        asked = image.detach().as_subclass(Tensor)[None].to(_device(self.model), torch.float32)
+        device = device_of(self.model, torch.device("cpu"))
+        asked = image.detach().as_subclass(Tensor)[None].to(device, torch.float32)
         result = explain(self.model, asked, self.target, self.method)
         return like(result.data[0], image)
 
@@ -88,8 +89,3 @@ def like(data: Tensor, image: Tensor) -> Tensor:
     """A map in the place of its image: a MetaTensor with the same meta data, where it is one."""
     placed: Tensor = convert_to_dst_type(data, image, dtype=data.dtype, device=image.device)[0]
     return placed
-
-
-def _device(model: nn.Module) -> torch.device:
-    first = next(chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if first is None else first.device

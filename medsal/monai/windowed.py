@@ -1,22 +1,27 @@
 """Any method over MONAI's sliding windows, for volumes that the network sees in parts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from monai.data.utils import compute_importance_map
-from monai.inferers import SliceInferer, SlidingWindowInferer, sliding_window_inference
+from monai.inferers import (
+    SliceInferer,
+    SlidingWindowInferer,
+    SlidingWindowInfererAdapt,
+    sliding_window_inference,
+)
 from monai.utils import fall_back_tuple
 from torch import Tensor
 
 from medsal.methods import Explainer, Method, configured, maps_of
 from medsal.methods.many import check_count, wide
+from medsal.monai.device import device_of
 from medsal.monai.parts import Frame, Window, check_targets, part_of
 from medsal.outputs import class_logits
 from medsal.probe import Probe, quietly
-from medsal.probe.graph import detached
-from medsal.result import SaliencyMap, map_targets
+from medsal.result import map_targets
 from medsal.targets import sample_of, settle
 from medsal.types import Image, Map
 
@@ -41,6 +46,8 @@ class Windowed(Method):
         sigma_scale: of ``"gaussian"``, as a share of the window.
         padding_mode: how an image that is smaller than the window is filled up.
         cval: with what, for ``"constant"`` filling.
+        slices: the axis along which a network of one axis less sees slices, as MONAI's
+            `SliceInferer` shows them to it; None = the network has the image's axes.
 
     Raises:
         LookupError: for a method that does not exist.
@@ -56,6 +63,7 @@ class Windowed(Method):
     sigma_scale: Sequence[float | int] | float | int = 0.125
     padding_mode: str = "constant"
     cval: float | int = 0.0
+    slices: int | None = None
 
     source: ClassVar[str] = "monai.inferers.sliding_window_inference; no paper defines it for maps"
 
@@ -87,22 +95,25 @@ class Windowed(Method):
         """The method over the windows of MONAI's inferer.
 
         Raises:
-            ValueError: for a `SliceInferer`, whose network sees an axis less than the image has.
+            ValueError: for an inferer that does more to its windows than those of MONAI's core.
         """
-        if isinstance(inferer, SliceInferer):
+        if type(inferer) not in (SlidingWindowInferer, SlidingWindowInfererAdapt, SliceInferer):
             raise ValueError(
-                "expected windows with as many axes as the image, got MONAI's SliceInferer; "
-                "explain slices one by one: medsal.explain(network, image[..., i])"
+                f"expected a SlidingWindowInferer or SliceInferer, got {type(inferer).__name__}, "
+                f"which may show the network other windows; say which: "
+                f"medsal.monai.Windowed(method, roi_size)"
             )
+        sliced = isinstance(inferer, SliceInferer)
         return cls(
             method,
-            inferer.roi_size,
+            inferer.orig_roi_size if sliced else inferer.roi_size,
             inferer.sw_batch_size,
             inferer.overlap,
             inferer.mode,
             inferer.sigma_scale,
             inferer.padding_mode,
             inferer.cval,
+            inferer.spatial_dim if sliced else None,
         )
 
     def window(self, size: Sequence[int]) -> tuple[int, ...]:
@@ -111,26 +122,31 @@ class Windowed(Method):
         Raises:
             ValueError: when the window has another number of axes.
         """
-        roi = self.roi_size
-        if isinstance(roi, tuple) and len(roi) != len(size):
+        roi, seen = self.roi_size, list(size)
+        if self.slices is not None:
+            seen.pop(self.slices)
+        if isinstance(roi, tuple) and len(roi) != len(seen):
             raise ValueError(
-                f"expected a roi_size of {len(size)} axes, as the image has, got {roi}"
+                f"expected a roi_size of {len(seen)} axes, as the network sees the image, got {roi}"
             )
-        return tuple(int(each) for each in fall_back_tuple(roi, size))
+        window = [int(each) for each in fall_back_tuple(roi, seen)]
+        if self.slices is not None:
+            window.insert(self.slices, 1)
+        return tuple(window)
 
     def predict(self, probe: Probe, image: Image) -> Any:
         """The stitched prediction; of a classifier, the weighted mean of the windows' logits."""
         classified: list[tuple[Window, Tensor]] = []
 
         def ask(windows: Tensor, places: list[Window]) -> Any:
-            output = probe.output(windows.to(image.dtype))
+            output = probe.output(self._shown(windows).to(image.dtype))
             logits = None if isinstance(output, dict) else class_logits(output)
             if logits is not None:
                 classified.extend(zip(places, logits, strict=True))
                 return torch.zeros(len(windows), 1, *windows.shape[2:], device=windows.device)
-            return _wide(output)
+            return _stitchable(output, self._filled)
 
-        stitched = self._stitched(image, ask)
+        stitched = self._stitched(probe, image, ask)
         return self._mean(image, classified) if classified else stitched
 
     def __call__(self, probe: Probe, image: Image) -> Map:
@@ -144,7 +160,7 @@ class Windowed(Method):
 
     def _map(self, probe: Probe, image: Image, i: int) -> Map:
         """The maps of one sample, ``(1, t, *s)``."""
-        frame = Frame(tuple(image.shape[2:]), self.window(image.shape[2:]))
+        frame = Frame(tuple(image.shape[2:]), self.window(image.shape[2:]), self.slices)
         targets = [sample_of(each, i) for each in probe.targets]
 
         def ask(windows: Tensor, places: list[Window]) -> Tensor:
@@ -160,14 +176,23 @@ class Windowed(Method):
                 part_of(each, [places[row] for row in rows], frame)[0] for each in targets
             )
             asked = replace(probe, target=parts if isinstance(probe.target, tuple) else parts[0])
-            maps = wide(self._explained(asked, windows[rows].to(image.dtype)))
+            shown = self._shown(windows[rows]).to(image.dtype)
+            maps = self._filled(wide(self._explained(asked, shown)))
             live = alive[:, rows].T.to(maps.device).reshape(len(rows), -1, *(1,) * (maps.ndim - 2))
             found = found.to(maps.dtype)
             found[rows] = maps.where(live, 0)
             return found
 
-        stitched: Map = self._stitched(image, ask)
+        stitched: Map = self._stitched(probe, image, ask)
         return stitched
+
+    def _shown(self, windows: Tensor) -> Tensor:
+        """Windows as the network sees them."""
+        return windows if self.slices is None else windows.squeeze(2 + self.slices)
+
+    def _filled(self, seen: Tensor) -> Tensor:
+        """What the network or a method gives for them, with all axes again."""
+        return seen if self.slices is None else seen.unsqueeze(2 + self.slices)
 
     def _explained(self, asked: Probe, windows: Tensor) -> Tensor:
         try:
@@ -185,7 +210,9 @@ class Windowed(Method):
             )
         return maps
 
-    def _stitched(self, image: Image, ask: Callable[[Tensor, list[Window]], Any]) -> Any:
+    def _stitched(
+        self, probe: Probe, image: Image, ask: Callable[[Tensor, list[Window]], Any]
+    ) -> Any:
         with quietly():
             return sliding_window_inference(
                 # MONAI blends in the image's precision: half of it would show the seams.
@@ -198,6 +225,9 @@ class Windowed(Method):
                 sigma_scale=self.sigma_scale,
                 padding_mode=self.padding_mode,
                 cval=self.cval,
+                # Windows go where the network is: a large volume may lie elsewhere.
+                sw_device=device_of(probe.model, image.device),
+                device=image.device,
                 with_coord=True,
             )
 
@@ -217,50 +247,9 @@ class Windowed(Method):
         return mean
 
 
-def _wide(output: Any) -> Any:
+def _stitchable(output: Any, fill: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(output, Tensor):
-        return wide(output)
+        return fill(wide(output))
     if isinstance(output, dict):
-        return {key: _wide(value) for key, value in output.items()}
-    return tuple(_wide(value) for value in output)
-
-
-@dataclass(frozen=True)
-class _Known(Windowed):
-    """Over windows whose stitched prediction is there already."""
-
-    prediction: Any = None
-
-    def predict(self, probe: Probe, image: Image) -> Any:
-        return detached(self.prediction)
-
-
-def as_inferred(
-    inferer: Any,
-    method: Explainer,
-    image: Tensor,
-    prediction: Any,
-    ask: Callable[[Explainer], SaliencyMap],
-) -> SaliencyMap:
-    """A map made the way in which an inferer made the prediction: over windows, if it slides one.
-
-    Args:
-        inferer: any inferer.
-        method: what to explain with.
-        image: ``(n, c, *s)``.
-        prediction: what the inferer gave for it.
-        ask: from a method to the map.
-    """
-    windowed = over_windows(inferer, method, image.shape[2:])
-    if windowed is method or not isinstance(windowed, Windowed):
-        return ask(method)
-    given = {each.name: getattr(windowed, each.name) for each in fields(windowed)}
-    return replace(ask(_Known(**given, prediction=prediction)), method=windowed)
-
-
-def over_windows(inferer: Any, method: Explainer, size: Sequence[int]) -> Explainer:
-    """The method over an inferer's windows, where it slides them over an image of this size."""
-    if not isinstance(inferer, SlidingWindowInferer) or isinstance(method, Windowed):
-        return method
-    windowed = Windowed.like(inferer, method)
-    return method if windowed.window(size) == tuple(size) else windowed
+        return {key: _stitchable(value, fill) for key, value in output.items()}
+    return tuple(_stitchable(value, fill) for value in output)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from monai.apps.pathology.inferers import SlidingWindowHoVerNetInferer
 from monai.inferers import SliceInferer, SlidingWindowInferer, sliding_window_inference
 from torch import Tensor, nn
 
@@ -171,6 +172,37 @@ def test_a_mask_of_the_volume_is_cut() -> None:
     torch.testing.assert_close(result.data, whole.data)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("method", ["gradcam", "gradient", "occlusion"])
+def test_slices_one_by_one(axis: int, method: str) -> None:
+    """A network of 2 axes over a volume: each slice as if it were alone, by parts of one mask."""
+    net, size = Narrow(2).eval(), [12, 9, 7]
+    image, mask = torch.rand(1, 1, *size), torch.rand(*size) > 0.3
+    inferer = SliceInferer(axis, (-1, -1), 3)
+    windowed = Windowed.like(inferer, method)
+    assert (windowed.slices, windowed.roi_size) == (axis, (-1, -1))
+    result = medsal.explain(net, image, [medsal.Region(1, mask), 2], windowed)
+    with torch.no_grad():
+        torch.testing.assert_close(result.output, inferer(image, net), rtol=0, atol=0)
+    for i in range(size[axis]):
+        target = medsal.Region(1, mask.select(axis, i))
+        alone = medsal.explain(net, image.select(2 + axis, i), target, method)
+        torch.testing.assert_close(result.data[:, :1].select(2 + axis, i), alone.data)
+
+
+def test_slices_of_a_classifier() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    image = torch.rand(2, 1, 8, 9, 5)
+    result = medsal.explain(net, image, None, Windowed("gradcam", (8, 9), slices=2))
+    with torch.no_grad():
+        mean = torch.stack([net(image[..., i]) for i in range(5)]).mean(0)
+    torch.testing.assert_close(result.output, mean)
+    alone = medsal.explain(net, image[..., 3], result.target, "gradcam")
+    torch.testing.assert_close(result.data[..., 3], alone.data)
+    with pytest.raises(ValueError, match="roi_size of 2 axes"):
+        medsal.explain(net, image, 1, Windowed("gradcam", (8, 9, 5), slices=2))
+
+
 def test_a_small_image_is_filled_up() -> None:
     net, image = lit((5, 20), 0, 9)
     result = medsal.explain(net, image, 1, Windowed("gradient", (8, 8), 1, 0.5))
@@ -236,8 +268,8 @@ def test_what_it_refuses() -> None:
         Windowed("gradcam", 8, 0)
     with pytest.raises(ValueError, match="roi_size of 2 axes"):
         medsal.explain(net, image, 1, Windowed("gradcam", (8, 8, 8)))
-    with pytest.raises(ValueError, match="SliceInferer"):
-        Windowed.like(SliceInferer(roi_size=(8, 8)), "gradcam")
+    with pytest.raises(ValueError, match=r"HoVerNetInferer.* other windows"):
+        Windowed.like(SlidingWindowHoVerNetInferer(8), "gradcam")
     region = medsal.Region(1, torch.ones(16, 16))
     with pytest.raises(ValueError, match="put Windowed outside"):
         medsal.explain(net, image, region, medsal.Mirrored(Windowed("gradient", 8)))

@@ -2,16 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SLICER ?= .venv-slicer
 # torch comes as a CPU build where one is at hand; pip's own settings decide where from.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check slicer-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsal demo -o demo_out
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest --numprocesses auto
+
+# 3D Slicer's own code reads what medsal writes. It pins a vtk, so it has an environment to itself.
+slicer-test: $(VENV)/.installed-dev $(SLICER)/.installed
+	MEDSAL_SLICER_PYTHON=$(SLICER)/bin/python $(BIN)/pytest tests/export/test_slicer.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -31,5 +36,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
 	touch $@
 
+$(SLICER)/.installed:
+	$(PYTHON) -m venv $(SLICER)
+	$(SLICER)/bin/pip install --quiet --disable-pip-version-check 'slicer-core>=5.13.31053' numpy
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo_out
+	rm -rf $(VENV) $(SLICER) demo_out

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from medsal.export.hot import SHARE
 from medsal.export.names import description, label
-from medsal.export.sidecar import as_json, sidecar
+from medsal.export.slicer import SCENES, check_placed
+from medsal.export.slicer import SUFFIX as SEGMENTATION
 from medsal.export.staging import Stage, staged
-from medsal.export.volume import VOLUMES, suffix_of, write_volume
+from medsal.export.volume import VOLUMES, write_volume
+from medsal.export.writer import FIGURES, Writer
 from medsal.result import SaliencyMap
 from medsal.scan import Scan
 
-DOTS_PER_INCH = 150
-OUTPUTS = ("nifti", "png", "scan")
+OUTPUTS = ("nifti", "png", "scan", "mrb")
 """What `save_case` writes of a scan; the provenance comes along with any of it."""
 
 
@@ -24,57 +26,82 @@ def save(
     *,
     home: bool = True,
     classes: Sequence[str] = (),
+    share: float = SHARE,
     **options: Any,
 ) -> list[Path]:
     """Write one sample's map; the suffix says as what.
 
     ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the raw map, and beside it a ``.json`` that says how
-    it was made. ``.png``, ``.pdf``, ``.svg``: the figure. ``.json``: the provenance alone. A
-    sheared grid, which NIfTI readers place differently, is written as ``.nrrd``.
+    it was made. ``.mrb``: a scene that 3D Slicer opens, with the scan and all targets; ``.mrml``:
+    the same with a folder beside it. ``.seg.nrrd``: the hot region. ``.png``, ``.pdf``, ``.svg``:
+    the figure. ``.json``: the provenance alone. A sheared grid, which NIfTI readers place
+    differently, is written as ``.nrrd``.
 
     Args:
-        result: one sample. Several targets give a file each, with ``_label-<target>`` in the name.
+        result: one sample. Several targets give a file each, with ``_label-<target>`` in the name;
+            a scene holds them all.
         path: the file; its folder is made if it is missing.
         home: write on the grid of the file that came in, where the image knows it; False = on the
             grid that the network saw.
         classes: the names of the model's classes.
+        share: of a map's maximum, from which on a voxel is in the hot region.
         **options: of `medsal.view.ortho`, for figures.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: for several samples, an unknown suffix, a path that is the scan itself, or an
-            image without a place (unless ``home=False``).
+        ValueError: for several samples, an unknown suffix, a path that is the scan itself, an
+            image without a place (unless ``home=False``), or a scene of a picture or a signal.
     """
     path = Path(path)
-    known = (*VOLUMES, ".png", ".pdf", ".svg", ".json")
-    suffix = next((each for each in known if path.name.lower().endswith(each)), None)
-    if suffix is None:
-        raise ValueError(f"expected a file name that ends in one of {', '.join(known)}, got {path}")
-    if len(result) != 1:
-        raise ValueError(
-            f"expected one sample, got {len(result)}; save each: result[0].save({path.name!r})"
-        )
-    origin = result.origins[0]
-    known_origin = origin.path is not None or origin.shape is not None
-    if suffix in VOLUMES and home and result.affine is None:
-        raise ValueError(
-            "the image brought no affine, so its map has no place in a patient: load it with "
-            "MONAI's LoadImaged and keep the MetaTensor, or write it in voxels with home=False"
-        )
-    placed = result.home() if home and known_origin else result
-    written = "scan" if placed is not result else "network"
+    suffix = _kind(path)
+    placed, written = _placed(result, path, suffix, home)
     stem = path.name[: -len(suffix)]
     made: list[Path] = []
     with staged(path.parent, _sources([placed])) as stage:
+        writer = Writer(stage, classes, written, share)
+        if suffix in SCENES:
+            return writer.scene([placed], path.name)
         for i, target in enumerate(result.targets):
             extra = f"_label-{label(target, classes)}" if len(result.targets) > 1 else ""
             name = f"{stem}{extra}{suffix}"
             if stage.path(name).exists():
                 raise ValueError(f"two targets would be written as {name}; save them one by one")
-            made += _one(stage, placed, i, name, suffix, classes, written, options)
+            if suffix in FIGURES:
+                made += writer.figure(placed, i, name, options)
+            else:
+                made += writer.map(placed, i, name, suffix)
     return made
+
+
+def _kind(path: Path) -> str:
+    """The suffix that says as what a map is written."""
+    known = (SEGMENTATION, *VOLUMES, *SCENES, *FIGURES, ".json")
+    suffix = next((each for each in known if path.name.lower().endswith(each)), None)
+    if suffix is None:
+        raise ValueError(f"expected a file name that ends in one of {', '.join(known)}, got {path}")
+    return suffix
+
+
+def _placed(result: SaliencyMap, path: Path, suffix: str, home: bool) -> tuple[SaliencyMap, str]:
+    """One sample's map on the grid that it is written on, and which grid that is."""
+    if len(result) != 1:
+        raise ValueError(
+            f"expected one sample, got {len(result)}; save each: result[0].save({path.name!r})"
+        )
+    if suffix in SCENES:
+        check_placed(result)
+    spatial = suffix in (*VOLUMES, *SCENES, SEGMENTATION)
+    if spatial and home and result.affine is None:
+        raise ValueError(
+            "the image brought no affine, so its map has no place in a patient: load it with "
+            "MONAI's LoadImaged and keep the MetaTensor, or write it in voxels with home=False"
+        )
+    origin = result.origins[0]
+    if home and (origin.path is not None or origin.shape is not None):
+        return result.home(), "scan"
+    return result, "network"
 
 
 def save_case(
@@ -84,12 +111,14 @@ def save_case(
     *,
     classes: Sequence[str] = (),
     outputs: Sequence[str] = OUTPUTS,
+    share: float = SHARE,
 ) -> list[Path]:
     """All files of one scan, together or not at all.
 
     For each map ``<scan>_label-<target>_desc-<method>_saliency`` as ``.json``, its provenance, as
     ``.nii.gz`` ("nifti") and as ``.png`` ("png"). ``<scan>.nii.gz``, the scan by the same writer
-    ("scan"). With "nifti", where the network did not see all of it,
+    ("scan"). ``<scan>.mrb`` ("mrb") opens all of it in 3D Slicer; there is none of a picture, which
+    has no place in a patient. With "nifti", where the network did not see all of the scan,
     ``<scan>_desc-seen_mask.nii.gz``.
 
     Args:
@@ -98,6 +127,7 @@ def save_case(
         folder: where to; made if it is missing.
         classes: the names of the model's classes.
         outputs: which of `OUTPUTS` to write.
+        share: of a map's maximum, from which on a voxel is in the hot region.
 
     Returns:
         The files written.
@@ -109,6 +139,7 @@ def save_case(
     folder, wanted = Path(folder), checked_outputs(outputs)
     made: list[Path] = []
     with staged(folder, [scan.path]) as stage:
+        writer = Writer(stage, classes, "scan", share)
         made += _scan(stage, scan) if "scan" in wanted else []
         for result in results:
             for i, target in enumerate(result.targets):
@@ -121,11 +152,13 @@ def save_case(
                     raise ValueError(
                         f"two maps would be written as {name}; write them into different folders"
                     )
-                made += _one(stage, result, i, name, suffix, classes, "scan", {})
+                made += writer.map(result, i, name, suffix)
                 title = f"{scan.name} \N{MIDDLE DOT} {label(target, classes)}"
                 if "png" in wanted:
-                    made += _figure(stage, result, i, f"{stem}_saliency.png", {"title": title})
+                    made += writer.figure(result, i, f"{stem}_saliency.png", {"title": title})
         made += _seen(stage, results, scan) if "nifti" in wanted else []
+        if "mrb" in wanted and scan.kind != "picture":
+            made += writer.scene(results, f"{scan.name}.mrb")
     return made
 
 
@@ -143,46 +176,6 @@ def checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"expected at least one output of {list(OUTPUTS)}, got none")
     return tuple(name for name in OUTPUTS if name in names)
-
-
-def _one(
-    stage: Stage,
-    result: SaliencyMap,
-    target: int,
-    name: str,
-    suffix: str,
-    classes: Sequence[str],
-    written: str,
-    options: dict[str, Any],
-) -> list[Path]:
-    """One target's map, figure or provenance."""
-    if suffix not in (*VOLUMES, ".json"):
-        return _figure(stage, result, target, name, options)
-    made = []
-    if suffix in VOLUMES:
-        voxels = result.data[0, target].cpu().numpy()
-        said = f"medsal {description(result.method)}"
-        path = write_volume(stage.path(name), voxels, _affine(result), description=said)
-        made.append(stage.target / path.name)
-        name = path.name[: -len(suffix_of(path))] + ".json"
-    text = as_json(sidecar(result, target, classes, written))
-    stage.path(name).write_text(text, encoding="utf-8")
-    return [*made, stage.target / name]
-
-
-def _figure(
-    stage: Stage, result: SaliencyMap, target: int, name: str, options: dict[str, Any]
-) -> list[Path]:
-    figure = result.plot(target=target, **options)
-    figure.savefig(stage.path(name), dpi=DOTS_PER_INCH, facecolor=figure.get_facecolor())
-    return [stage.target / name]
-
-
-def _affine(result: SaliencyMap) -> np.ndarray:
-    """The map's affine; without one, where that was asked for, voxels count as mm."""
-    if result.affine is None:
-        return np.eye(4)
-    return np.asarray(result.affine.double().cpu())
 
 
 def _scan(stage: Stage, scan: Scan) -> list[Path]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medsal.export.hot import SHARE, hot_regions
 from medsal.export.names import description, label
 from medsal.outputs import class_logits
 from medsal.result import SaliencyMap
@@ -21,7 +22,11 @@ from medsal.space import orthonormality
 
 
 def sidecar(
-    result: SaliencyMap, target: int = 0, classes: Sequence[str] = (), written: str = ""
+    result: SaliencyMap,
+    target: int = 0,
+    classes: Sequence[str] = (),
+    written: str = "",
+    share: float = SHARE,
 ) -> dict[str, Any]:
     """How one sample's map was made and what it holds; only what JSON can hold.
 
@@ -32,6 +37,7 @@ def sidecar(
         target: which of the result's targets.
         classes: the names of the model's classes.
         written: the grid that the map is written on: ``"scan"`` or ``"network"``.
+        share: of the map's maximum, from which on a voxel is in the hot region.
     """
     voxels = result.data[0, target]
     low, high = float(voxels.min()), float(voxels.max())
@@ -52,6 +58,7 @@ def sidecar(
         "Upsampling": {"Mode": "linear", "AlignCorners": False} if result.cells else None,
         "RawRange": [low, high],
         "Signed": low < 0,
+        "HotRegions": _hot(result, target, share),
         "Units": "arbitrary: change of the score",
         "SeenFraction": 1.0 if result.seen is None else float(result.seen.double().mean()),
         "Notes": list(result.notes),
@@ -132,6 +139,22 @@ def _grid(result: SaliencyMap, written: str) -> dict[str, Any]:
         "Space": None if affine is None else "RAS mm",
         "Shear": None if affine is None else orthonormality(np.asarray(affine)),
     }
+
+
+def _hot(result: SaliencyMap, target: int, share: float) -> list[dict[str, Any]]:
+    """The hot region of each sign, as segmentations of this map have it."""
+    affine = result.affine
+    voxel = None if affine is None else abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
+    return [
+        {
+            "Sign": hot.sign,
+            "ShareOfMaximum": hot.share,
+            "Threshold": hot.threshold,
+            "Voxels": int(hot.mask.sum()),
+            "VolumeML": None if voxel is None else round(voxel * int(hot.mask.sum()) / 1000, 6),
+        }
+        for hot in hot_regions(result.data[0, target].cpu().numpy(), share)
+    ]
 
 
 def _rows(affine: Tensor | None) -> list[list[float]] | None:

@@ -37,16 +37,17 @@ def staged(target: Path, keep: Iterable[Path] = ()) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix=".medsal-", dir=target))
     try:
         yield Stage(folder, target)
-        made = sorted(folder.iterdir())
+        made = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         for path in made:
-            _check_keeps(target / path.name, keep)
+            _check_keeps(target / path, keep)
         for path in made:
-            path.replace(target / path.name)
+            (target / path).parent.mkdir(exist_ok=True)
+            (folder / path).replace(target / path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         undo()
         raise
-    folder.rmdir()
+    shutil.rmtree(folder)
 
 
 def _make_folder(target: Path) -> Callable[[], None]:

@@ -1,9 +1,10 @@
 """The one writer of volumes, for scans and maps alike: every reader places them the same."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from medsal.space import orthonormality
 
@@ -90,10 +91,17 @@ def _write_itk(
 ) -> None:
     import SimpleITK
 
+    SimpleITK.WriteImage(itk_image(voxels, affine), str(path), useCompression=True)
+
+
+def itk_image(voxels: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]) -> Any:
+    """A SimpleITK image of these voxels, placed by the affine, shear included."""
+    import SimpleITK
+
     lps = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]
     spacing = np.linalg.norm(lps[:, :3], axis=0)
     image = SimpleITK.GetImageFromArray(voxels.transpose(2, 1, 0))
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:, :3] / spacing).flatten().tolist())
     image.SetOrigin(lps[:, 3].tolist())
-    SimpleITK.WriteImage(image, str(path), useCompression=True)
+    return image

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from medsal.view.colour import is_signed
+from medsal.view.scale import is_signed
 
 SHARE = 0.5
 """Of the largest magnitude: the full width at half maximum."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from medsal.export.slicer.mrml import COLOURS
 from medsal.view.colour import shade
+from medsal.view.scale import Scale
 
 TABLES = {
     "medsal": "saliency: inferno, from 0",
@@ -30,8 +31,8 @@ def table_of(sign: int, signed: bool) -> str:
 
 def write_table(path: Path, name: str) -> None:
     """Write a table as ``.ctbl``."""
-    low = 0.0 if name == "medsal" else -1.0
-    colours = shade(low, 1.0, scale=None, threshold=None, opacity=1.0, cmap=None).colours()
+    scale = Scale(1.0, signed=name != "medsal")
+    colours = shade(0.0, 1.0, scale, threshold=None, opacity=1.0, cmap=None).colours()
     start, end = {"medsal": (0.0, 1.0), "medsal for": (0.5, 1.0), "medsal against": (0.5, 0.0)}[
         name
     ]

@@ -5,6 +5,8 @@ voxel sizes or affine. Sanity: of ``(probe, image, method)``. All take 1 to 3 sp
 number per sample, and leave no trace on the model.
 """
 
+from medsal.evaluate.agreement import agreement, repeatability
+from medsal.evaluate.chance import surrogates
 from medsal.evaluate.faithfulness import Curve, deletion, insertion
 from medsal.evaluate.imputation import impute
 from medsal.evaluate.localisation import (
@@ -16,23 +18,28 @@ from medsal.evaluate.localisation import (
 )
 from medsal.evaluate.overlap import Overlap, auprc, best_dice, dice, iou, overlap
 from medsal.evaluate.randomise import randomise, weighted_layers
+from medsal.evaluate.response import Noise, Perturbation, Removal, infidelity, max_sensitivity
+from medsal.evaluate.road import Road, road
 from medsal.evaluate.sanity import (
     Randomisation,
-    Similarity,
     label_randomisation,
-    pairwise,
     randomisation,
     randomised_maps,
-    similarity,
     target_sensitivity,
 )
-from medsal.evaluate.similarity import rank_correlation, ssim
+from medsal.evaluate.similarity import Similarity, pairwise, rank_correlation, similarity, ssim
+from medsal.evaluate.sparseness import entropy, gini
 
 __all__ = [
     "Curve",
+    "Noise",
     "Overlap",
+    "Perturbation",
     "Randomisation",
+    "Removal",
+    "Road",
     "Similarity",
+    "agreement",
     "auprc",
     "best_dice",
     "centroid_distance",
@@ -40,10 +47,14 @@ __all__ = [
     "deletion",
     "dice",
     "energy_pointing_game",
+    "entropy",
+    "gini",
     "impute",
+    "infidelity",
     "insertion",
     "iou",
     "label_randomisation",
+    "max_sensitivity",
     "overlap",
     "pairwise",
     "peak_distance",
@@ -52,8 +63,11 @@ __all__ = [
     "randomise",
     "randomised_maps",
     "rank_correlation",
+    "repeatability",
+    "road",
     "similarity",
     "ssim",
+    "surrogates",
     "target_sensitivity",
     "weighted_layers",
 ]

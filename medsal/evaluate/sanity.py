@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medsal.evaluate.arguments import check_choice, checked_map, map_of, one_target, settled
 from medsal.evaluate.randomise import (
@@ -17,35 +17,13 @@ from medsal.evaluate.randomise import (
     weighted_layers,
     weights_of,
 )
-from medsal.evaluate.similarity import rank_correlation, ssim
+from medsal.evaluate.similarity import Similarity, pairwise, similarity, stacked
 from medsal.methods import Explainer, maps_of
 from medsal.methods.many import check_count
 from medsal.probe import Probe, plain, quietly
 from medsal.types import Image, Map
 
 Mode = Literal["cascading", "independent"]
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """How alike maps are, each ``(n, ...)``.
-
-    Attributes:
-        rank: Spearman's rank correlation.
-        magnitude: that of the absolute values.
-        ssim: the structural similarity.
-    """
-
-    rank: Tensor
-    magnitude: Tensor
-    ssim: Tensor
-
-
-def similarity(one: Tensor, other: Tensor) -> Similarity:
-    """How alike two maps are, each number ``(n,)``; see `rank_correlation` and `ssim`."""
-    return Similarity(
-        rank_correlation(one, other), rank_correlation(one, other, magnitude=True), ssim(one, other)
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +83,7 @@ def randomisation(
     return Randomisation(
         mode,
         tuple(layers),
-        Similarity(
-            *(
-                torch.stack([getattr(each, name) for each in found], 1)
-                for name in ("rank", "magnitude", "ssim")
-            )
-        ),
+        stacked(found),
     )
 
 
@@ -188,15 +161,3 @@ def target_sensitivity(probe: Probe, image: Image, method: Explainer) -> Similar
         raise ValueError("expected a probe with two targets or more, got one")
     maps = maps_of(method, settled(probe, image, method), image)
     return pairwise([checked_map(each, image) for each in torch.split(maps, 1, 1)])
-
-
-def pairwise(maps: list[Map]) -> Similarity:
-    """How alike each two of several maps are: matrices ``(n, m, m)``, of 1 on the diagonal."""
-    count, samples = len(maps), len(maps[0])
-    matrices = torch.eye(count).expand(3, samples, count, count).clone()
-    for i in range(count):
-        for j in range(i):
-            found = similarity(maps[i], maps[j])
-            for k, each in enumerate((found.rank, found.magnitude, found.ssim)):
-                matrices[k, :, i, j] = matrices[k, :, j, i] = each.cpu()
-    return Similarity(*matrices)

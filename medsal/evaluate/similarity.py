@@ -1,16 +1,67 @@
 """How alike two maps are: by the order of their voxels, and by their structure."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medsal.evaluate.arguments import same_shape, shaped
+from medsal.methods.many import wide
 from medsal.ops import spatial
 from medsal.probe import quietly
 from medsal.types import Map, Scores
 
 # Wang et al., 2004, section III-B: the window's standard deviation and width, K1 and K2.
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 SIGMA, WIDTH, K1, K2 = 1.5, 11, 0.01, 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How alike maps are, each ``(n, ...)``.
+
+    Attributes:
+        rank: Spearman's rank correlation.
+        magnitude: that of the absolute values.
+        ssim: the structural similarity.
+    """
+
+    rank: Tensor
+    magnitude: Tensor
+    ssim: Tensor
+
+    @property
+    def values(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.rank, self.magnitude, self.ssim
+
+
+def similarity(one: Tensor, other: Tensor) -> Similarity:
+    """How alike two maps are, each number ``(n,)``; see `rank_correlation` and `ssim`."""
+    rank = rank_correlation(one, other)
+    signed = min(float(one.amin()), float(other.amin())) < 0
+    magnitude = rank_correlation(one, other, magnitude=True) if signed else rank
+    return Similarity(rank, magnitude, ssim(one, other))
+
+
+def stacked(found: Sequence[Similarity]) -> Similarity:
+    """Several similarities ``(n,)`` as one, ``(n, m)``."""
+    return Similarity(
+        *(torch.stack(each, 1) for each in zip(*(one.values for one in found), strict=True))
+    )
+
+
+def pairwise(maps: list[Map]) -> Similarity:
+    """How alike each two of several maps are: matrices ``(n, m, m)``, of 1 on the diagonal."""
+    count, samples = len(maps), len(maps[0])
+    matrices = torch.eye(count).expand(3, samples, count, count).clone()
+    for i in range(count):
+        for j in range(i):
+            found = similarity(maps[i], maps[j])
+            for k, each in enumerate(found.values):
+                matrices[k, :, i, j] = matrices[k, :, j, i] = each.cpu()
+    return Similarity(*matrices)
 
 
 @quietly()
@@ -77,7 +128,7 @@ def ssim(one: Tensor, other: Tensor, value_range: float | None = None) -> Scores
     Raises:
         ValueError: when their shapes differ, or the range is not above 0.
     """
-    one, other = (each.double() for each in same_shape(one, other))
+    one, other = (wide(each) for each in same_shape(one, other))
     if value_range is not None and not value_range > 0:
         raise ValueError(f"expected a value range above 0, got {value_range!r}")
     if value_range is None:
@@ -105,11 +156,12 @@ def _scaled(saliency: Map) -> Map:
 
 def _windowed(x: Tensor) -> Tensor:
     """Gaussian means over all windows that lie within the grid."""
+    convolve = _CONVOLVE[len(spatial(x))]
+    rows = x.flatten(0, 1)[:, None]
     for axis in spatial(x):
         width = min(WIDTH, x.shape[axis] - 1 + x.shape[axis] % 2)
         steps = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
         kernel = torch.exp(-0.5 * (steps / SIGMA) ** 2)
-        rows = x.movedim(axis, -1)
-        means = F.conv1d(rows.reshape(-1, 1, rows.shape[-1]), (kernel / kernel.sum())[None, None])
-        x = means.reshape(*rows.shape[:-1], -1).movedim(-1, axis)
-    return x
+        shape = [width if each == axis else 1 for each in range(x.ndim)]
+        rows = convolve(rows, (kernel / kernel.sum()).reshape(shape))
+    return rows.reshape(*x.shape[:2], *rows.shape[2:])

@@ -41,9 +41,7 @@ def layers(
     typer.echo(f"for an image of {tuple(image.shape)}; * = the default")
     for layer in loaded.layers(image):
         shapes = (
-            [layer.shape]
-            if layer.shape
-            else [f"[{i}] {part}" for i, part in enumerate(layer.parts)]
+            [layer.shape] if layer.shape else [f"{part} {shape}" for part, shape in layer.parts]
         )
         mark = "*" if layer.default else " "
         typer.echo(f"{mark} {layer.name:<48} {layer.kind:<20} {' '.join(map(str, shapes))}")

@@ -1,22 +1,23 @@
 """Layers: what there is, which one is meant, what it puts out."""
 
 import difflib
-import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from medsal.probe.parts import Path, parts_of, split_name
+
 Replace = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 """Called as a layer ends, with its name, module, inputs and output; returns what goes on in the
 output's place, or None."""
-
-_PART = re.compile(r"(?P<name>.*?)\[(?P<part>\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,16 @@ class Layer:
     Attributes:
         name: its dotted name, as `layer=` takes it.
         kind: the class of the module.
-        shape: the shape of its output, ``(n, k, *f)``; of a list or tuple, None.
-        parts: the shapes of a list's or tuple's tensors, to be named as ``name[i]``.
+        shape: the shape of its output, ``(n, k, *f)``; of a list, tuple or dict, None.
+        parts: the tensors of a list, tuple or dict: what to write behind the name, ``"[1][0]"``,
+            and the shape.
         default: True for the one that ``layer=None`` means.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...] | None
-    parts: tuple[tuple[int, ...], ...] = ()
+    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
     default: bool = False
 
 
@@ -46,41 +48,83 @@ class Sightings:
         self._met: dict[str, tuple[str, Any]] = {}
         # The features of the last layer on a grid that works on the last axis; None: on axis 1.
         self._features: int | None = None
+        # The channels and the grid of the last convolution, where that is the last such layer.
+        self._conv: tuple[int, tuple[int, ...]] | None = None
         # Whether the last layer with weights worked on tokens (n, tokens, k).
         self._tokens = False
+        # By id: tensors of which it is known whether channels lie on the last axis.
+        self._told: dict[int, tuple[weakref.ref[Tensor], bool]] = {}
 
-    def note(self, name: str, module: nn.Module, output: Any) -> None:
+    def note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Put down what a layer put out as it ended."""
         self._met.pop(name, None)
         self._met[name] = (type(module).__name__, _shapes(output))
         features = _last_axis(module)
+        if features or isinstance(module, _ConvNd):
+            for each in (*inputs, output):
+                self._tell(each, bool(features))
+        elif isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+            # What is applied to each number, and a block whose last layer works as its input lies.
+            keeps = type(module).__module__.startswith("torch.nn.modules") or any(
+                True for _ in module.parameters()
+            )
+            before = self._said(inputs[0]) if inputs[0].shape == output.shape else None
+            if keeps and before is not None and before == (self._features is not None):
+                self._tell(output, before)
         if isinstance(output, Tensor) and (features or isinstance(module, _ConvNd)):
             self._tokens = output.ndim == 3 < self._ndim
-            self._features = features if output.ndim == self._ndim else self._features
+            if output.ndim == self._ndim:
+                self._features = features
+                self._conv = None if features else (output.shape[1], tuple(output.shape[2:]))
+
+    def _tell(self, tensor: Any, last: bool) -> None:
+        if isinstance(tensor, Tensor) and tensor.ndim == self._ndim:
+            self._told[id(tensor)] = (weakref.ref(tensor), last)
+
+    def _said(self, tensor: Tensor) -> bool | None:
+        """Whether a tensor's channels lie on the last axis, where a layer has told."""
+        known = self._told.get(id(tensor))
+        return known[1] if known and known[0]() is tensor else None
 
     def attention(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
         """Whether a tensor that has just been put out is no grid, but weights among tokens.
 
         Of a picture, ``(n, heads, tokens, tokens)`` has the axes of features: known by layers
-        without weights that work on it between those on tokens.
+        without weights that work on it between those on tokens. So have the queries, keys and
+        values that such a layer splits tokens into: known by more cells than there are tokens.
         """
-        return (
-            self._tokens
-            and isinstance(output, Tensor)
-            and output.ndim == self._ndim
-            and not any(True for _ in module.parameters())
-            and any(isinstance(each, Tensor) and each.ndim == self._ndim for each in inputs)
-        )
+        if (
+            not self._tokens
+            or not isinstance(output, Tensor)
+            or output.ndim != self._ndim
+            or any(True for _ in module.parameters())
+        ):
+            return False
+        tensors = [each for each in inputs if isinstance(each, Tensor)]
+        if any(each.ndim == self._ndim for each in tensors):
+            return True
+        cells = {prod(output.shape[2:]), prod(output.shape[1:-1])}
+        return any(each.ndim == 3 and not cells & _cells(each) for each in tensors)
 
-    def channels_last(self, name: str, tensor: Tensor) -> bool:
+    def channels_last(self, name: str, module: nn.Module, tensor: Tensor) -> bool:
         """Whether a tensor that has just been put out is ``(n, *f, k)``, as in transformers.
 
         Raises:
             ValueError: when that can't be told from its shape.
         """
-        if self._features is None or tensor.ndim != self._ndim:
+        if tensor.ndim != self._ndim:
             return False
+        if self._features is None:
+            # A convolution's output whose axes were moved afterwards.
+            channels, grid = self._conv or (0, ())
+            shape = tuple(tensor.shape)
+            return shape[1:] == (*grid, channels) != (channels, *grid)
+        if _last_axis(module):
+            return True
         first, last = (tensor.shape[axis] == self._features for axis in (1, -1))
+        said = self._said(tensor)
+        if first and last and said is not None:
+            return said
         if first and last:
             raise ValueError(
                 f"layer {name!r} puts out {tuple(tensor.shape)}, where channels may lie on axis 1 "
@@ -91,9 +135,14 @@ class Sightings:
     def layers(self, default: str | None = None) -> list[Layer]:
         """The layers, in the order in which they ended."""
         return [
-            Layer(name, kind, one(shapes), () if one(shapes) else tuple(shapes), name == default)
-            for name, (kind, shapes) in self._met.items()
+            Layer(name, kind, shape, parts, name == default)
+            for name, (kind, (shape, parts)) in self._met.items()
         ]
+
+
+def _cells(tokens: Tensor) -> set[int]:
+    """How many cells tokens may have: one may stand for the class."""
+    return {tokens.shape[1], tokens.shape[1] - 1}
 
 
 def _last_axis(module: nn.Module) -> int | None:
@@ -103,11 +152,6 @@ def _last_axis(module: nn.Module) -> int | None:
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         return module.normalized_shape[0]
     return None
-
-
-def one(shapes: Any) -> tuple[int, ...] | None:
-    """The shape of a single tensor, where it is one."""
-    return shapes if isinstance(shapes, tuple) else None
 
 
 @contextmanager
@@ -155,10 +199,10 @@ def batched(model: nn.Module, image: Tensor) -> Iterator[None]:
         yield
 
 
-def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
+def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, Path]:
     """The module of a dotted name, and which part of its output is meant.
 
-    ``"encoder[2]"`` means the third tensor of a list or tuple.
+    ``"encoder[2]"`` means the third tensor of a list or tuple, ``"encoder[low]"`` that of a key.
 
     Raises:
         LookupError: when there is none of that name; near ones are given.
@@ -167,12 +211,10 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, int | None]:
     reject_script(model)
     # A module may be registered under several names.
     layers = {key: module for key, module in model.named_modules(remove_duplicate=False) if key}
-    if name in layers:
-        reject_script(layers[name])
-        return layers[name], None
-    match = _PART.fullmatch(name)
-    if match and match["name"] in layers:
-        return layers[match["name"]], int(match["part"])
+    whole, path = split_name(name)
+    if whole in layers:
+        reject_script(layers[whole])
+        return layers[whole], path
     near = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or list(layers)[-3:]
     raise LookupError(
         f"{type(model).__name__} has no layer {name!r}; near it: {', '.join(map(repr, near))}; "
@@ -193,49 +235,11 @@ def reject_script(model: nn.Module) -> None:
         )
 
 
-def chosen_part(name: str, output: Any, part: int | None) -> Tensor:
-    """The tensor of a layer's output that a name means.
-
-    Raises:
-        TypeError: when the output is no tensor of floats, and no part (or no such part) is named.
-    """
-    tensors: list[Any] = list(output) if isinstance(output, tuple | list) else []
-    chosen = tensors[part] if part is not None and part < len(tensors) else None
-    chosen = output if part is None else chosen
-    if isinstance(chosen, Tensor):
-        if not chosen.is_floating_point():
-            raise TypeError(f"expected a layer of floats, got {chosen.dtype} from layer {name!r}")
-        return chosen
-    shapes = ", ".join(
-        f"'{name}[{i}]' {tuple(each.shape)}"
-        for i, each in enumerate(tensors)
-        if isinstance(each, Tensor)
-    )
-    kind = type(output).__name__
-    raise TypeError(
-        f"layer {name!r} puts out a {kind}, not one tensor; "
-        f"name a part of it: {shapes or 'it has none'}"
-    )
-
-
-def with_part(output: Any, part: int | None, tensor: Tensor) -> Any:
-    """The layer's output with the chosen part replaced."""
-    if part is None:
-        return tensor
-    parts = [tensor if i == part else each for i, each in enumerate(output)]
-    if hasattr(output, "_fields"):
-        return type(output)(*parts)
-    return type(output)(parts)
-
-
-def _shapes(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return tuple(output.shape)
-    return (
-        [tuple(each.shape) for each in output if isinstance(each, Tensor)]
-        if isinstance(output, tuple | list)
-        else []
-    )
+def _shapes(
+    output: Any,
+) -> tuple[tuple[int, ...] | None, tuple[tuple[str, tuple[int, ...]], ...]]:
+    """The shape of one tensor, or None and the parts."""
+    return (tuple(output.shape), ()) if isinstance(output, Tensor) else (None, (*parts_of(output),))
 
 
 def narrow(name: str, grid: tuple[int, ...], axes: tuple[int, ...], layers: list[Layer]) -> str:

@@ -128,7 +128,7 @@ class Probe:
         Raises:
             LookupError: when there is no such layer.
         """
-        watched = Pass(self.model, image)
+        watched = self._pass(image)
         with visiting(self.model), torch.no_grad():
             output = watched.changed(layer, change, lambda: self._forward(plain(image)))
             return torch.stack(self._scores(output, samples), 1)
@@ -162,7 +162,7 @@ class Probe:
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
         lay.reject_script(self.model)
-        watched = Pass(self.model, plain(image))
+        watched = self._pass(image)
         with visiting(self.model), torch.no_grad():
             return watched.layers(lambda: self._forward(plain(image)))
 
@@ -177,16 +177,24 @@ class Probe:
             self.record.output = detached(output)
         return output
 
+    def _pass(self, image: Image) -> Pass:
+        def ask(other: Tensor) -> Any:
+            return self.model(other, **self.forward_kwargs)
+
+        return Pass(
+            self.model, plain(image), ask, default_key(self.model, image, self.forward_kwargs)
+        )
+
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
         return [checked_scores(each, output, samples) for each in self.targets]
 
     def _tap(self, image: Image, names: Sequence[str]) -> list[Tapped]:
-        watched = Pass(self.model, plain(image))
+        watched = self._pass(image)
         taps = watched.tap(names, lambda: self._forward(plain(image)), self.targets)
         return self._noted(taps, watched, image)
 
     def _search(self, image: Image, key: Any) -> list[Tapped]:
-        watched = Pass(self.model, plain(image))
+        watched = self._pass(image)
         names, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
         if tap or not names:
             remember_default(self.model, key, next(iter(names), None))

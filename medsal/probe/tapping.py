@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from medsal.probe.default import LastSpatial
 from medsal.probe.graph import gradients_of, leaf_of
-from medsal.probe.layers import Layer, Sightings, chosen_part, named_layer, watching, with_part
+from medsal.probe.layers import Layer, Sightings, named_layer, watching
+from medsal.probe.parts import Path, chosen_part, split_name, with_part
+from medsal.probe.tokens import Layout, tokens_of
 from medsal.targets import checked_scores
 from medsal.types import Features, Target
 
@@ -42,21 +44,31 @@ _DEPTH = 4
 
 @dataclass
 class _Leaf:
-    """A layer's output, the leaf that went on in its place, and whether channels come last."""
+    """A layer's output, the leaf that went on in its place, and where its cells lie."""
 
     leaf: Tensor
     output: Tensor
-    channels_last: bool = False
+    layout: Layout
 
 
 class Pass:
-    """One forward pass of a model, watched: its layers' shapes, and those that were tapped."""
+    """One forward pass of a model, watched: its layers' shapes, and those that were tapped.
 
-    def __init__(self, model: nn.Module, image: Tensor) -> None:
+    Args:
+        model: the model.
+        image: ``(n, c, *s)``.
+        ask: runs the model on an image, for passes besides this one.
+        key: what layers depend on besides the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, image: Tensor, ask: Callable[[Tensor], Any], key: Any
+    ) -> None:
         self.model, self.image = model, image
         self.seen = Sightings(image)
         self.leaves: dict[str, _Leaf] = {}
-        self._open = True
+        self._ask, self._key = ask, key
+        self._open, self._aside = True, False
 
     def tap(self, names: Sequence[str], run: Run, targets: Targets) -> list[Tapped]:
         """Tap layers by name.
@@ -65,23 +77,19 @@ class Pass:
             LookupError: when there is no such layer.
             ValueError: when one is not reached, or a score does not depend on it.
         """
-        meant: dict[int, list[tuple[str, int | None]]] = {}
+        meant: dict[int, list[tuple[str, Path]]] = {}
         for name in names:
-            module, part = named_layer(self.model, name)
-            meant.setdefault(id(module), []).append((name, part))
+            module, path = named_layer(self.model, name)
+            meant.setdefault(id(module), []).append((name, path))
 
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            for name, part in meant.get(id(module), ()):
-                chosen = chosen_part(name.partition("[")[0], output, part)
+            for name, path in meant.get(id(module), ()):
+                chosen = chosen_part(split_name(name)[0], output, path)
                 if name in self.leaves and chosen.ndim != self.image.ndim:
                     continue  # a shared activation's call on the grid counts, not that in the head
-                if self.seen.attention(module, inputs, chosen):
-                    raise ValueError(
-                        f"layer {name!r} puts out weights among tokens {tuple(chosen.shape)}, "
-                        f"which have no place in the image; choose another layer"
-                    )
+                layout = self._layout(name, module, inputs, chosen) if self._open else Layout()
                 behind = bool(set(self.leaves) - {name})
-                output = with_part(output, part, self._become_leaf(name, chosen, behind))
+                output = with_part(output, path, self._become_leaf(name, chosen, layout, behind))
             return output if id(module) in meant else None
 
         with self._watched(watch):
@@ -99,7 +107,7 @@ class Pass:
             gradients = differentiated(
                 scores, targets, [each.leaf for each in leaves.values()], where
             )
-        return _tapped(leaves, gradients)
+        return [self._tapped(name, leaves, gradients) for name in leaves]
 
     def layers(self, run: Run) -> list[Layer]:
         """Every layer that the pass meets, in the order in which they end, the default marked."""
@@ -131,7 +139,8 @@ class Pass:
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if not self._open or not self._admits(last, name, module, inputs, output):
                 return None
-            onwards = self._become_leaf(name, output, False)
+            layout = Layout(self.seen.channels_last(name, module, output))
+            onwards = self._become_leaf(name, output, layout, False)
             kept.append(self.leaves.pop(name))
             del kept[:-depth]
             kept[0].output = kept[0].leaf
@@ -157,20 +166,24 @@ class Pass:
             # A checkpointed layer that ran again without its tap, a graph written over, or a layer
             # beside the way to the score.
             return names, None
-        return names, _tapped({name: chain[0]}, gradients)[0]
+        return names, self._tapped(name, {name: chain[0]}, gradients)
 
     def changed(self, layer: str, change: Callable[[Tensor], Tensor], run: Run) -> Any:
         """The model's output when a layer's output ``(n, k, *f)`` is changed."""
-        meant, part = named_layer(self.model, layer)
+        meant, path = named_layer(self.model, layer)
 
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if module is not meant:
                 return None
-            chosen = chosen_part(layer.partition("[")[0], output, part)
-            if self.seen.channels_last(layer, chosen):
-                return with_part(output, part, change(chosen.movedim(-1, 1)).movedim(1, -1))
-            return with_part(output, part, change(chosen))
+            chosen = chosen_part(split_name(layer)[0], output, path)
+            if chosen.ndim != self.image.ndim and changed:
+                return None  # as it is tapped: the call on the grid counts
+            changed.append(True)
+            layout, samples = self._layout(layer, module, inputs, chosen), len(self.image)
+            features = change(layout.placed(chosen, samples))
+            return with_part(output, path, layout.put(chosen, features, samples))
 
+        changed: list[bool] = []
         with self._watched(watch):
             return run()
 
@@ -179,18 +192,59 @@ class Pass:
 
     def _watched(self, watch: Callable[..., Any]) -> Any:
         def noting(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            if self._aside:
+                return None
             if self._open:
-                self.seen.note(name, module, output)
+                self.seen.note(name, module, inputs, output)
             return watch(name, module, inputs, output)
 
         return watching([(k, m) for k, m in self.model.named_modules() if k], noting)
 
-    def _become_leaf(self, name: str, output: Tensor, behind: bool) -> Tensor:
+    def _layout(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...], tensor: Tensor
+    ) -> Layout:
+        """Where the cells of a tensor that has just been put out lie.
+
+        Raises:
+            ValueError: when it has none, or that can't be told.
+        """
+        shape = tuple(tensor.shape)
+        if self.seen.attention(module, inputs, tensor):
+            raise ValueError(
+                f"layer {name!r} puts out weights among tokens {shape}, which have no place in the "
+                f"image; choose another layer"
+            )
+        last = self.seen.channels_last(name, module, tensor)
+        if tensor.ndim != 3 or (self.image.ndim == 3 and not last):
+            return Layout(last)
+        # Another pass inside this one, whose hooks look away meanwhile.
+        self._aside = True
+        try:
+            whole = split_name(name)[0]
+            found = tokens_of(self.model, whole, shape, self.image, self._ask, self._key)
+        finally:
+            self._aside = False
+        return Layout(tokens=found)
+
+    def _become_leaf(self, name: str, output: Tensor, layout: Layout, behind: bool) -> Tensor:
         leaf, onwards = leaf_of(output, behind)
         # A checkpointed layer runs again in the backward pass: the same steps, nothing to note.
         if self._open:
-            self.leaves[name] = _Leaf(leaf, output, self.seen.channels_last(name, output))
+            self.leaves[name] = _Leaf(leaf, output, layout)
         return onwards
+
+    def _tapped(self, name: str, leaves: dict[str, _Leaf], gradients: list[list[Tensor]]) -> Tapped:
+        each, samples = leaves[name], len(self.image)
+        place = list(leaves).index(name)
+        found = tuple(each.layout.placed(g[place], samples) for g in gradients)
+        for whole, placed in zip(gradients, found, strict=True):
+            if each.layout.tokens and bool(whole[place].any()) and not bool(placed.any()):
+                raise UnrelatedError(
+                    f"the score depends on layer {name!r} by its class token alone, which has no "
+                    f"place in the image; name a layer before the last attention, such as the "
+                    f"first norm of the last block"
+                )
+        return Tapped(name, each.layout.placed(each.leaf.detach(), samples), found)
 
     def _scores(self, output: Any, targets: Targets) -> list[Tensor]:
         if not torch.is_grad_enabled():
@@ -221,19 +275,6 @@ def differentiated(
             )
         gradients.append([each.detach() for each in found])
     return gradients
-
-
-def _tapped(leaves: dict[str, _Leaf], gradients: list[list[Tensor]]) -> list[Tapped]:
-    return [
-        Tapped(
-            name, _placed(each.leaf.detach(), each), tuple(_placed(g[i], each) for g in gradients)
-        )
-        for i, (name, each) in enumerate(leaves.items())
-    ]
-
-
-def _placed(tensor: Tensor, leaf: _Leaf) -> Tensor:
-    return tensor.movedim(-1, 1) if leaf.channels_last else tensor
 
 
 def _ends_linear(model: nn.Module) -> bool:

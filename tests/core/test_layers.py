@@ -1,6 +1,8 @@
 """Which layer `layer=None` means, and what other layers are."""
 
+import re
 import warnings
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -267,14 +269,41 @@ def test_parts_of_an_output() -> None:
     )
 
 
-def test_tokens_are_refused() -> None:
-    model = vit()
-    x = torch.rand(1, 1, 32, 32)
-    with pytest.raises(ValueError, match="among tokens"):
-        explain(model, x, layer="blocks.1.attn.drop_weights")
-    for name in ("blocks.0", "blocks.1.norm2", "norm", "patch_embedding"):
-        with pytest.raises(ValueError, match="spatial axes"):
-            explain(model, x, layer=name)
+def test_parts_of_parts() -> None:
+    class Nested(nn.Module):
+        def __init__(self, wrap: Any) -> None:
+            super().__init__()
+            self.conv, self.wrap = nn.Conv2d(1, 3, 3), wrap
+
+        def forward(self, x: Tensor) -> Any:
+            return self.wrap(self.conv(x))
+
+    class Sums(nn.Module):
+        def __init__(self, wrap: Any, unwrap: Any) -> None:
+            super().__init__()
+            self.inner, self.unwrap = Nested(wrap), unwrap
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.unwrap(self.inner(x)).mean((2, 3))
+
+    x = image(2)
+    torch.manual_seed(0)
+    usual = explain(Sums(lambda y: y, lambda y: y), x, 1).data
+    for wrap, unwrap, part in (
+        (lambda y: (None, [y, y * 2]), lambda y: y[1][0], "[1][0]"),
+        (lambda y: {"low": y, "high": None}, lambda y: y["low"], "[low]"),
+        (lambda y: OrderedDict(a=[y]), lambda y: y["a"][0], "[a][0]"),
+    ):
+        torch.manual_seed(0)
+        net = Sums(wrap, unwrap)
+        assert torch.equal(explain(net, x, 1, layer=f"inner{part}").data, usual)
+        with pytest.raises(TypeError, match=f"'inner{re.escape(part)}'"):
+            explain(net, x, 1, layer="inner")
+        with pytest.raises(TypeError, match=f"'inner{re.escape(part)}'"):
+            explain(net, x, 1, layer="inner[7]")
+        (listed,) = [each for each in medsal.layers(net, x) if each.name == "inner"]
+        assert listed.shape is None
+        assert listed.parts[0] == (part, (2, 3, 10, 12))
 
 
 class ChannelsLast(nn.Module):

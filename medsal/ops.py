@@ -22,19 +22,21 @@ def spatial_mean(x: Features) -> Weights:
     return x.mean(spatial(x), keepdim=True)
 
 
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int], shift: Sequence[float] | None = None) -> Tensor:
     """Linear, bilinear or trilinear interpolation onto a grid.
 
     Args:
         x: ``(n, k, *f)``.
         size: voxels along each spatial axis.
+        shift: how far the result is moved towards higher indices along each axis [voxels of
+            ``size``]; what comes in at the border is the border's own value.
 
     Returns:
         ``(n, k, *size)``: both grids span the same extent (``align_corners=False``), so a cell's
-        value sits at the cell's centre.
+        value sits at the cell's centre, moved by ``shift``.
 
     Raises:
-        ValueError: when ``size`` has another number of axes than ``x``, or not 1 to 3.
+        ValueError: when ``size`` or ``shift`` has another number of axes than ``x``, or not 1 to 3.
     """
     axes = x.ndim - 2
     if axes != len(size) or axes not in INTERPOLATION:
@@ -42,9 +44,28 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
             f"expected features with {len(size)} spatial axes (1 to 3) for the grid {tuple(size)}, "
             f"got the shape {tuple(x.shape)}"
         )
+    if shift is not None and len(shift) != axes:
+        raise ValueError(
+            f"expected a shift of {axes} numbers, one for each axis, got {tuple(shift)}"
+        )
     # Interpolation in half precision is coarse, and missing on some devices.
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)
+    if shift is None or not any(shift):
+        return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)
+    for axis, voxels, offset in zip(spatial(x), size, shift, strict=True):
+        wide = _resampled(wide, axis, voxels, offset)
+    return wide
+
+
+def _resampled(x: Tensor, axis: int, voxels: int, shift: float) -> Tensor:
+    """Linear interpolation along one axis, the result moved by ``shift`` voxels."""
+    cells = x.shape[axis]
+    voxel = torch.arange(voxels, dtype=x.dtype, device=x.device)
+    place = ((voxel - shift + 0.5) * (cells / voxels) - 0.5).clamp(0, cells - 1)
+    low = place.floor().long()
+    high = (low + 1).clamp(max=cells - 1)
+    share = (place - low).reshape(-1, *(1 for _ in range(x.ndim - axis - 1)))
+    return torch.lerp(x.index_select(axis, low), x.index_select(axis, high), share)
 
 
 def smooth(x: Tensor, sigma: Sequence[float]) -> Tensor:

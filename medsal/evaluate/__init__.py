@@ -17,6 +17,7 @@ from medsal.evaluate.localisation import (
     pointing_game,
 )
 from medsal.evaluate.overlap import Overlap, auprc, best_dice, dice, iou, overlap
+from medsal.evaluate.placement import Placement, placement
 from medsal.evaluate.randomise import randomise, weighted_layers
 from medsal.evaluate.response import Noise, Perturbation, Removal, infidelity, max_sensitivity
 from medsal.evaluate.road import Road, road
@@ -35,6 +36,7 @@ __all__ = [
     "Noise",
     "Overlap",
     "Perturbation",
+    "Placement",
     "Randomisation",
     "Removal",
     "Road",
@@ -58,6 +60,7 @@ __all__ = [
     "overlap",
     "pairwise",
     "peak_distance",
+    "placement",
     "pointing_game",
     "randomisation",
     "randomise",

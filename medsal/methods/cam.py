@@ -4,9 +4,10 @@ A new one is a class with a source and a `weights` of activations and gradients.
 formulas: ``A_ki`` the activation of channel k at cell i, ``g_ki`` the score's gradient by it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,10 +34,14 @@ class CAM(Method):
         layer: dotted name of the layer, or several; None = the last one that still has all spatial
             axes.
         signed: keep what speaks against the target, as negative values.
+        shift: how far the map is moved along each axis, towards higher indices [voxels of the
+            image], the same for all layers; None = not at all, as everywhere. Where a layer's
+            cells sit in the image, no network says; `medsal.evaluate.placement` measures it.
     """
 
     layer: Layers = None
     signed: bool = False
+    shift: Sequence[int | float] | None = field(default=None, kw_only=True)
 
     one_pass: ClassVar[bool] = True
     by_gradient: ClassVar[bool] = True
@@ -48,6 +53,7 @@ class CAM(Method):
             raise TypeError(f"expected layers as dotted names, got {self.layer!r}")
         if self.layer is not None and not self.names:
             raise ValueError("expected at least one layer, got none; layer=None is the default one")
+        object.__setattr__(self, "shift", checked_shift(self.shift))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +73,8 @@ class CAM(Method):
 
     def __call__(self, probe: Probe, image: Image) -> Map:
         taps = probe.taps(image, self.names or None, self.by_gradient)
-        maps = [resize(self.coarse(probe, image, tap), image.shape[2:]) for tap in taps]
+        size = image.shape[2:]
+        maps = [resize(self.coarse(probe, image, tap), size, self.shift) for tap in taps]
         return maps[0] if len(maps) == 1 else fused(maps)
 
     def coarse(self, probe: Probe, image: Image, tap: Tapped) -> Tensor:
@@ -76,6 +83,24 @@ class CAM(Method):
         weights = self.weights_of(probe, image, tap)
         maps = torch.cat([(each * activations).sum(1, keepdim=True) for each in weights], 1)
         return maps if self.signed else maps.relu()
+
+
+def checked_shift(shift: Any) -> tuple[float, ...] | None:
+    """The shift as a tuple of floats, so that methods with equal shifts are equal.
+
+    Raises:
+        TypeError: when it is no sequence of numbers.
+        ValueError: when one of them is not finite.
+    """
+    if shift is None:
+        return None
+    try:
+        found = tuple(float(each) for each in shift)
+    except (TypeError, ValueError):
+        raise TypeError(f"expected a shift as one number for each axis, got {shift!r}") from None
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"expected a shift of finite numbers of voxels, got {shift!r}")
+    return found
 
 
 def fused(maps: Sequence[Tensor], gamma: float = 2.0) -> Map:

@@ -1,15 +1,16 @@
 """Methods made of methods."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from medsal.methods.cam import GradCAM, Layers
 from medsal.methods.gradient import GuidedBackprop, VoxelMethod
-from medsal.methods.many import answers, check_count, streamed_sum
+from medsal.methods.many import answers, check_count, part_of_batch, places, streamed_sum
 from medsal.methods.noise import check_noise, noisy
 from medsal.methods.registry import Explainer, Method, get_method, maps_of, register
 from medsal.ops import spatial
@@ -29,9 +30,11 @@ class GuidedGradCAM(VoxelMethod):
     Args:
         layer: the layer of Grad-CAM, or several; None = the last one that still has all spatial
             axes.
+        shift: how far Grad-CAM's map is moved along each axis [voxels of the image], see `CAM`.
     """
 
     layer: Layers = None
+    shift: Sequence[int | float] | None = field(default=None, kw_only=True)
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
@@ -40,7 +43,7 @@ class GuidedGradCAM(VoxelMethod):
     )
 
     def attributions(self, probe: Probe, image: Image) -> Tensor:
-        where = GradCAM(self.layer)(probe, image)
+        where = GradCAM(self.layer, shift=self.shift)(probe, image)
         return GuidedBackprop().attributions(probe, image) * where[:, :, None]
 
 
@@ -76,6 +79,9 @@ class Smooth(Method):
         check_noise(self.samples, self.sigma)
         check_count("batch", self.batch)
 
+    def predict(self, probe: Probe, image: Image) -> Any:
+        return _predicted(self.method, probe, image)
+
     def __call__(self, probe: Probe, image: Image) -> Map:
         def ask(asked: Probe, copies: Image) -> Tensor:
             return maps_of(_method(self.method), asked, copies)
@@ -90,17 +96,21 @@ class Mirrored(Method):
     """Any method averaged over the image and its mirror images, each map mirrored back.
 
     A network's strides put the cells of a map beside where they belong; in the mirror, beside it on
-    the other side. The average has no such bias, whatever the network learned. Of a segmentation,
-    the output is mirrored back before the target sees it, so a region stays where it is.
+    the other side. The average has no such bias, whatever the network learned: mirrored, an image
+    has the mirrored map, exactly (with two passes, when it is mirrored along all axes). Of a
+    segmentation, the output is mirrored back before the target sees it, so a region stays where
+    it is.
 
     Args:
         method: a method, or the name of one.
         passes: 2 = the image, and mirrored along all axes; 2 to the power of the number of axes =
             along every choice of axes.
+        batch: samples in one pass of the model.
     """
 
     method: Explainer | str
     passes: int = 2
+    batch: int = 1
 
     name: ClassVar[str] = "mirrored"
     source: ClassVar[str] = "test-time augmentation by mirroring; no paper defines it for maps"
@@ -111,16 +121,28 @@ class Mirrored(Method):
             raise ValueError(
                 f"expected passes of 2, or 2 to the power of the image's axes, got {self.passes!r}"
             )
+        check_count("batch", self.batch)
+
+    def predict(self, probe: Probe, image: Image) -> Any:
+        return _predicted(self.method, probe, image)
 
     def __call__(self, probe: Probe, image: Image) -> Map:
-        maps = (self._map(probe, image, axes) for axes in self._choices(image))
-        return streamed_sum(maps, [1 / self.passes] * self.passes)
+        return streamed_sum(self._maps(probe, image), [1 / self.passes] * self.passes)
 
-    def _map(self, probe: Probe, image: Image, axes: tuple[int, ...]) -> Map:
-        targets = tuple(MirroredBack(each, axes, image.ndim) for each in probe.targets)
-        target = targets if isinstance(probe.target, tuple) else targets[0]
-        mirrored = maps_of(_method(self.method), replace(probe, target=target), image.flip(axes))
-        return mirrored.flip(axes)
+    def _maps(self, probe: Probe, image: Image) -> Iterator[Map]:
+        """The map of each mirror image, mirrored back."""
+        choices = iter(self._choices(image))
+        samples = len(image)
+        while group := list(islice(choices, places(probe, samples, self.batch))):
+            targets = tuple(
+                Mirrors(each, tuple(group), image.ndim, samples) for each in probe.targets
+            )
+            asked = replace(
+                probe, target=targets if isinstance(probe.target, tuple) else targets[0]
+            )
+            mirrored = torch.cat([image.flip(axes) for axes in group])
+            maps = torch.split(maps_of(_method(self.method), asked, mirrored), samples)
+            yield from (each.flip(axes) for each, axes in zip(maps, group, strict=True))
 
     def _choices(self, image: Image) -> list[tuple[int, ...]]:
         axes = spatial(image)
@@ -137,30 +159,43 @@ class Mirrored(Method):
 
 
 @dataclass(frozen=True)
-class MirroredBack:
-    """A target that sees the output for a mirrored image mirrored back.
+class Mirrors:
+    """A target that sees the output for several mirror images of a batch, each mirrored back.
 
     Args:
-        target: the target of the image as it is.
-        axes: along which the image was mirrored.
+        target: the target of the batch as it is.
+        choices: along which axes each of the images was mirrored.
         ndim: the axes of the image; outputs that have as many are maps of voxels.
+        samples: how many samples the batch has.
     """
 
     target: Target
-    axes: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
     ndim: int
+    samples: int
 
     def __call__(self, output: Any) -> Scores:
-        return self.target(self._back(output))
+        scores = []
+        for i, axes in enumerate(self.choices):
+            part = part_of_batch(output, i, len(self.choices), self.samples)
+            scores.append(self.target(_mirrored_back(part, axes, self.ndim)))
+        return scores[0] if len(scores) == 1 else torch.cat(scores)
 
-    def _back(self, output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return output.flip(self.axes) if output.ndim == self.ndim else output
-        if isinstance(output, Mapping):
-            return {key: self._back(value) for key, value in output.items()}
-        if isinstance(output, tuple | list):
-            return [self._back(value) for value in output]
-        return output
+
+def _mirrored_back(output: Any, axes: tuple[int, ...], ndim: int) -> Any:
+    if isinstance(output, Tensor):
+        return output.flip(axes) if output.ndim == ndim else output
+    if isinstance(output, Mapping):
+        return {key: _mirrored_back(value, axes, ndim) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        return [_mirrored_back(value, axes, ndim) for value in output]
+    return output
+
+
+def _predicted(method: Explainer | str, probe: Probe, image: Image) -> Any:
+    """What the inner method predicts: over windows, say."""
+    inner = _method(method)
+    return inner.predict(probe, image) if isinstance(inner, Method) else probe.output(image)
 
 
 def _method(method: Explainer | str) -> Explainer:

@@ -32,19 +32,20 @@ class Repeated:
     samples: int
 
     def __call__(self, output: Any) -> Scores:
-        parts = [self._part(output, i) for i in range(self.times)]
+        parts = (part_of_batch(output, i, self.times, self.samples) for i in range(self.times))
         return torch.cat([self.target(part) for part in parts])
 
-    def _part(self, output: Any, i: int) -> Any:
-        """What the model put out for one of the repetitions."""
-        if isinstance(output, Tensor):
-            whole = output.ndim and len(output) == self.times * self.samples
-            return output[i * self.samples : (i + 1) * self.samples] if whole else output
-        if isinstance(output, Mapping):
-            return {key: self._part(value, i) for key, value in output.items()}
-        if isinstance(output, tuple | list):
-            return [self._part(value, i) for value in output]
-        return output
+
+def part_of_batch(output: Any, i: int, times: int, samples: int) -> Any:
+    """What a model put out for one of the ``times`` that a batch was repeated."""
+    if isinstance(output, Tensor):
+        whole = output.ndim and len(output) == times * samples
+        return output[i * samples : (i + 1) * samples] if whole else output
+    if isinstance(output, Mapping):
+        return {key: part_of_batch(value, i, times, samples) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        return [part_of_batch(value, i, times, samples) for value in output]
+    return output
 
 
 def repeated(probe: Probe, times: int, samples: int) -> Probe:

@@ -122,7 +122,7 @@ class ScoreCAM(CAM):
 
     def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
         count = tap.activations.shape[1]
-        seen = (image * _mask(tap.activations[:, k], image) for k in range(count))
+        seen = (image * _mask(tap.activations[:, k], image, self.shift) for k in range(count))
         scores = torch.stack(list(scores_of(probe, seen, self.batch)), 1)
         if self.softmax:
             scores = scores.softmax(1)
@@ -132,9 +132,9 @@ class ScoreCAM(CAM):
         return _channel_weights(scores, tap)
 
 
-def _mask(channel: Tensor, image: Tensor) -> Tensor:
+def _mask(channel: Tensor, image: Tensor, shift: Sequence[float] | None) -> Tensor:
     """A channel ``(n, *f)`` on the image's grid, from 0 to 1; 0 where it is constant."""
-    on_grid = resize(wide(channel[:, None]), image.shape[2:])
+    on_grid = resize(wide(channel[:, None]), image.shape[2:], shift)
     low = on_grid.amin(spatial(on_grid), keepdim=True)
     span = on_grid.amax(spatial(on_grid), keepdim=True) - low
     return ((on_grid - low) / torch.where(span > 0, span, 1)).to(image.dtype)

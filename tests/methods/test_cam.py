@@ -8,7 +8,7 @@ from torch import nn
 
 import medsal
 from medsal import METHODS, Probe
-from medsal.methods.cam import fused
+from medsal.methods.cam import checked_shift, fused
 from medsal.ops import resize
 from medsal.targets import ClassScore, Difference, Region
 
@@ -366,3 +366,33 @@ def test_a_score_of_1000_does_not_overflow():
 def test_options_are_refused(name, options):
     with pytest.raises((ValueError, TypeError)):
         METHODS[name](**options)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_shift_moves_the_map(axes):
+    net, image = seeded(Deep(axes)), images(axes)
+    plain = METHODS["gradcam"](layer="second")(probe(net), image)
+    for none in (None, [0] * axes, (0.0,) * axes):
+        same = METHODS["gradcam"](layer="second", shift=none)(probe(net), image)
+        assert torch.equal(same, plain)
+    moved = METHODS["gradcam"](layer="second", shift=[2, *[0] * (axes - 1)])(probe(net), image)
+    assert torch.allclose(moved[:, :, 2:], plain[:, :, :-2], rtol=1e-9, atol=1e-12)
+    ramp = torch.arange(4.0, dtype=torch.float64).reshape(1, 1, 4, *[1] * (axes - 1))
+    cells = ramp.expand(1, 1, *[4] * axes)
+    found = resize(cells, [8] * axes, [0.5] * axes)
+    assert found[(0, 0, slice(None), *[0] * (axes - 1))].tolist() == [
+        0, 0, 0.5, 1, 1.5, 2, 2.5, 3,
+    ]  # fmt: skip
+
+
+def test_a_shift_is_checked_and_kept():
+    method = METHODS["scorecam"](shift=[1, 2.5])
+    assert method == METHODS["scorecam"](shift=(1.0, 2.5))
+    assert hash(method) == hash(METHODS["scorecam"](shift=(1.0, 2.5)))
+    with pytest.raises(TypeError, match="one number for each axis"):
+        checked_shift(2)
+    with pytest.raises(ValueError, match="finite"):
+        METHODS["gradcam"](shift=[float("nan")])
+    net, image = seeded(Deep(2)), images(2)
+    with pytest.raises(ValueError, match="a shift of 2 numbers"):
+        METHODS["gradcam"](shift=[1.0])(probe(net), image)

@@ -1,12 +1,15 @@
 """Methods made of methods."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from method_nets import Deep, Head, Pooled, Skip, images, probe, seeded
+from method_nets import CONV, Deep, Head, Pooled, Skip, images, probe, seeded
 
 import medsal
 from medsal import METHODS, GradCAM, Gradient, GuidedBackprop, Mirrored, Probe, Smooth
 from medsal.methods.noise import noisy
+from medsal.ops import spatial
 from medsal.targets import ClassScore, Region
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
@@ -53,6 +56,63 @@ def test_mirrored_of_a_mirrored_image_is_its_mirrored_map():
     method = Mirrored(GradCAM("second"), passes=8)
     found = method(probe(net), image.flip(3)).flip(3)
     assert torch.allclose(found, method(probe(net), image), **CLOSE)
+
+
+class Strided(torch.nn.Module):
+    """Cells of stride 4 that sit 1.5 voxels before where upsampling puts them; the score sums."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.features = CONV[axes](1, 1, 3, stride=4, padding=1, bias=False)
+        torch.nn.init.ones_(self.features.weight)
+
+    def forward(self, image):
+        return self.features(image).flatten(1).sum(1, keepdim=True)
+
+
+def middle(found):
+    """The map's centre of mass along each axis [voxels]."""
+    axes = range(found.ndim)
+    sums = [found.movedim(axis, 0).reshape(len(found), -1).sum(1) for axis in axes]
+    return torch.stack([(each * torch.arange(len(each))).sum() / each.sum() for each in sums])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("every", [False, True])
+def test_the_bias_of_strides_cancels_exactly(axes, every):
+    net = Strided(axes).double()
+    blob = torch.zeros(1, 1, *[32] * axes, dtype=torch.float64)
+    blob[(0, 0, *[slice(15, 17)] * axes)] = 1  # its centre is the grid's: its own mirror image
+    once = middle(GradCAM()(probe(net, 1), blob)[0, 0])
+    assert torch.allclose(once, torch.full_like(once, 17.5))
+    method = Mirrored(GradCAM(), passes=2**axes if every else 2)
+    found = method(probe(net, 1), blob)
+    assert torch.allclose(middle(found[0, 0]), torch.full_like(once, 15.5), **CLOSE)
+    assert torch.allclose(found.flip(*spatial(blob)), found, **CLOSE)
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_mirrored_passes_may_be_shared(passes):
+    net, image = seeded(Skip()), images(channels=1)
+    mask = torch.zeros(image.shape[2:], dtype=torch.bool)
+    mask[1:4, 2] = True
+    method = Mirrored(GradCAM("first", signed=True), passes)
+    for target in (Region(1, mask), (Region(0, mask), Region(1, mask))):
+        alone = method(Probe(net, target), image)
+        shared = replace(method, batch=2 * len(image))(Probe(net, target), image)
+        assert torch.allclose(shared, alone, **CLOSE)
+
+
+def test_the_inner_method_predicts():
+    """Over windows, say: what is explained is what it would explain by itself."""
+
+    class Second(Gradient):
+        def predict(self, probe, image):
+            return torch.tensor([[0.0, 1.0, 0.0]]).double().expand(len(image), -1)
+
+    net, image = halves(2)
+    for method in (Mirrored(Second()), Smooth(Second(), samples=2)):
+        assert medsal.explain(net, image, method=method).target == ClassScore((1, 1))
 
 
 def test_mirrored_keeps_a_region_where_it_is():

@@ -46,7 +46,12 @@ def dress(g: Generator, image: Tensor, outside: Tensor, bare: bool, mm: float) -
 
 
 def move(
-    g: Generator, volumes: Tensor, shape: Sequence[int], at: Tensor, strength: float = 1.0
+    g: Generator,
+    volumes: Tensor,
+    shape: Sequence[int],
+    at: Tensor,
+    strength: float = 1.0,
+    mirror: float = 0.5,
 ) -> Tensor:
     """Turn, scale, mirror and bend `(k, x, y, z)` volumes, all alike.
 
@@ -56,6 +61,7 @@ def move(
         shape: shape of the result, `(k, *shape)`, in the same voxels.
         at: `(3,)`, the voxel of `volumes` that comes into the middle of the result.
         strength: 1 for hard augmentation, 0 for none but the mirroring.
+        mirror: how often left and right change places.
     """
     old = torch.tensor([float(n) for n in volumes.shape[1:]])
     new = torch.tensor([float(n) for n in shape])
@@ -65,7 +71,7 @@ def move(
     matrix = torch.linalg.matrix_exp(skew - skew.T)
     scale = 1 + (torch.rand(3, generator=g) * 0.3 - 0.15) * strength
     matrix = matrix * scale + torch.randn(3, 3, generator=g) * 0.03 * strength
-    if chance(g, 0.5):
+    if chance(g, mirror):
         matrix[:, 0] *= -1
     # grid_sample wants the last axis first, in units of half the size.
     theta = (matrix * new[None, :] / old[:, None]).flip(0, 1)

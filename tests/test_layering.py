@@ -29,7 +29,18 @@ RANK = {area: i for i, areas in enumerate(LAYERS) for area in areas}
 # A result's own verbs, and what the layers of one line share.
 LATE = {("result", "space"), ("result", "view"), ("result", "export")}
 TOGETHER = {("targets", "outputs"), ("result", "origin"), ("space", "scan"), ("export", "view")}
-LATE_ONLY = {"monai", "matplotlib", "nibabel", "SimpleITK", "PIL", "pandas", "scipy", "ignite"}
+LATE_ONLY = {
+    "monai",
+    "matplotlib",
+    "nibabel",
+    "SimpleITK",
+    "PIL",
+    "pandas",
+    "scipy",
+    "ignite",
+    "highdicom",
+    "pydicom",
+}
 ENGINE = {
     "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
     "register_hook", "enable_grad", "no_grad", "inference_mode", "set_grad_enabled",

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             err=True,
         )
         status = 2
-    except (ValueError, LookupError, TypeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, OSError, ImportError) as error:
         typer.echo(_line(str(error)), err=True)
         status = 2
     except (KeyboardInterrupt, typer.Abort):

@@ -90,12 +90,23 @@ def explain(
         list[str] | None,
         typer.Option(help="Option of the method as KEY=VALUE; may be given several times."),
     ] = None,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="Of DICOM series, also write DICOM: the hot region as SEG, the map as a "
+            "parametric map, pictures.",
+        ),
+    ] = False,
     device: Device = None,
 ) -> None:
     """Explain scans: maps on each scan's own grid, slices as PNG, and how they were made."""
+    from medsal.export.dicom import check_installed
     from medsal.methods import METHODS, get_method, options_of
     from medsal.scan import read
 
+    if dicom:
+        check_installed()
     options = dict(as_option(each) for each in option or [])
     names = method or ["gradcam"]
     for name in names:
@@ -114,9 +125,11 @@ def explain(
         step()
         for path in scans:
             scan = read(path, channels=loaded.channels)
+            _check_dicom(scan, dicom)
             step()
             asked = [(name, {**layered[name], **options}) for name in names]
             results, files = _explain_scan(loaded, scan, asked, targets, out, step)
+            files += _save_dicom(loaded, scan, results, out) if dicom else []
             say_prediction(loaded, scan, results[0])
             for result in results:
                 say_peak(loaded, scan, result)
@@ -144,6 +157,24 @@ def _explain_scan(
         results.append(found.home(check=not results))
         step()
     return results, save_case(results, scan, out, classes=bundle.classes)
+
+
+def _check_dicom(scan: "Scan", asked: bool) -> None:
+    if asked and scan.kind != "dicom":
+        raise ValueError(
+            f"{scan.path.name} is no DICOM series, to which DICOM objects could refer; leave out "
+            "--dicom"
+        )
+
+
+def _save_dicom(
+    bundle: "Bundle", scan: "Scan", results: "list[SaliencyMap]", out: Path
+) -> list[Path]:
+    """DICOM objects beside the other files; a series of pictures is named by its folder."""
+    from medsal.export.dicom import save_dicom
+
+    made = save_dicom(results, scan, out, classes=bundle.classes)
+    return list(dict.fromkeys(path if path.parent == out else path.parent for path in made))
 
 
 def _check_names(scans: Sequence[Path]) -> None:

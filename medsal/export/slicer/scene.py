@@ -183,7 +183,7 @@ def hot_segments(shown: Shown, share: float = SHARE, number: int = 0) -> list[Se
         colour = colours.FOR[number % len(colours.FOR)] if hot.sign > 0 else colours.AGAINST
         name = f"{shown.name}{_side(hot.sign, shown)}, {hot.words}"
         tags = {"medsal.Threshold": f"{hot.threshold:.9g}", "medsal.Share": f"{hot.share:g}"}
-        found.append(Segment(name, hot.mask, colour, tags))
+        found.append(Segment(name, hot.mask, colour, tags, hot.sign))
     return found
 
 

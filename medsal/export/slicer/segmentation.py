@@ -23,12 +23,14 @@ class Segment:
         mask: ``(*s)``, its voxels.
         colour: red, green, blue, 0 to 1.
         tags: what else there is to know about it.
+        sign: 1 = it speaks for the target, -1 = against it.
     """
 
     name: str
     mask: Bool[np.ndarray, "*s"]
     colour: Colour
     tags: dict[str, str]
+    sign: int = 1
 
 
 def write_segmentation(

@@ -31,7 +31,8 @@ from medsal.methods import (
     register,
 )
 from medsal.probe import Layer, Probe
-from medsal.targets import ClassScore, Difference, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore, Difference, Positive, Predicted
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,8 @@ __all__ = [
     "Mirrored",
     "Occlusion",
     "Origin",
+    "Positive",
+    "Predicted",
     "Probe",
     "Region",
     "SaliencyMap",

@@ -10,7 +10,7 @@ from medsal.methods import Explainer, Method, configured, maps_of
 from medsal.origin import Origin, affine_of, origins_of
 from medsal.probe import Layer, Probe, plain, quietly
 from medsal.result import SaliencyMap, map_targets
-from medsal.targets import Predicted, as_target, settle
+from medsal.targets import Predicted, as_target, choice_of, settle
 
 __all__ = ["Origin", "SaliencyMap", "explain", "layers"]
 
@@ -22,6 +22,7 @@ def explain(
     method: str | Explainer = "gradcam",
     layer: str | Sequence[str] | None = None,
     *,
+    input: str | None = None,
     forward_kwargs: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SaliencyMap:
@@ -34,12 +35,13 @@ def explain(
         model: any module; a network of MONAI, say.
         image: ``(n, c, *s)`` tensor or MetaTensor, 1 to 3 spatial axes. It comes back untouched.
         target: what to explain: None = the predicted class of each sample; a class; a target such
-            as `ClassScore`, `Difference`, `Region`; any callable ``output -> (n,)``; or a list of
-            these.
+            as `ClassScore`, `Difference`, `Region`, `Positive`; any callable ``output -> (n,)``; or
+            a list of these.
         method: a name in `METHODS`, or a method.
         layer: dotted name of the layer, for methods that use one, or several, fused; None = the
             last layer that still has all spatial axes.
-        forward_kwargs: further arguments of the model's forward pass.
+        input: which of the forward pass's parameters takes the image; None = the first one.
+        forward_kwargs: its other arguments, by name, as they are for the whole batch.
         **options: of the method, when it is given by name.
 
     Returns:
@@ -63,25 +65,26 @@ def explain(
     _check_image(image)
     chosen = configured(method, layer, options)
     asked = as_target(target)
-    probe = Probe(model, asked, dict(forward_kwargs or {}))
+    probe = Probe(model, asked, dict(forward_kwargs or {}), input)
     with quietly():
         if not getattr(chosen, "one_pass", False):
             # Methods that look at changed images explain what the clean one shows.
             probe = _settled(chosen, probe, image)
         data = maps_of(chosen, probe, plain(image))
         _check_map(data, probe, image)
+        target = map_targets(asked, lambda each: settle(each, probe.record.output))
         return SaliencyMap(
             data=data.detach().float(),
             image=plain(image),
             output=probe.record.output,
-            target=map_targets(asked, lambda each: settle(each, probe.record.output)),
+            target=target,
             method=chosen,
             layer=_one_or_all(probe.record.layers),
             affine=affine_of(image),
             cells=probe.record.cells,
             seen=None,
             origins=origins_of(image),
-            notes=(*probe.record.notes, *_notes(data)),
+            notes=(*_choices(asked, target), *probe.record.notes, *_notes(data)),
             model=probe.card(),
             cell_mm=_cell_widths(probe.record.cells, image),
         )
@@ -98,14 +101,18 @@ def _cell_widths(cells: tuple[int, ...] | None, image: Tensor) -> tuple[float, .
 
 
 def layers(
-    model: nn.Module, image: Tensor, *, forward_kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    image: Tensor,
+    *,
+    input: str | None = None,
+    forward_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Layer]:
     """The layers that a forward pass of this image meets, with the shapes that they put out.
 
     The one that ``layer=None`` means is marked as default.
     """
     _check_image(image)
-    return Probe(model, Predicted(), dict(forward_kwargs or {})).layers(image)
+    return Probe(model, Predicted(), dict(forward_kwargs or {}), input).layers(image)
 
 
 def _check_image(image: Tensor) -> None:
@@ -151,6 +158,12 @@ def _check_map(data: Tensor, probe: Probe, image: Tensor) -> None:
         raise ValueError(
             "the map has NaN or infinite values; check the model's output for this image"
         )
+
+
+def _choices(asked: Any, settled: Any) -> tuple[str, ...]:
+    """What to tell of channels that nobody named."""
+    pairs = zip(asked, settled, strict=True) if isinstance(asked, tuple) else [(asked, settled)]
+    return tuple(filter(None, (choice_of(each, found) for each, found in pairs)))
 
 
 def _notes(data: Tensor) -> tuple[str, ...]:

@@ -1,13 +1,30 @@
 """What a model puts out: a vector of classes, or a map of voxels."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 Index: TypeAlias = int | Sequence[int] | Tensor
 """A class or channel: one, or one per sample."""
+
+Activation = Literal["none", "softmax", "sigmoid"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda logits: logits,
+    "softmax": lambda logits: logits.softmax(1),
+    "sigmoid": lambda logits: logits.sigmoid(),
+}
+
+
+def check_activation(name: Any) -> None:
+    """Refuse what is no activation of a head.
+
+    Raises:
+        ValueError: when it is none of those above.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"expected an activation of {list(ACTIVATIONS)}, got {name!r}")
 
 
 def main_output(output: Any) -> Tensor:

@@ -5,15 +5,17 @@ A target is any callable ``output -> (n,)``. Those here are frozen values with a
 wins) at the clean image's output.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from medsal.outputs import (
+    ACTIVATIONS,
+    Activation,
     Index,
     as_index,
+    check_activation,
     class_logits,
     main_output,
     per_sample,
@@ -21,18 +23,8 @@ from medsal.outputs import (
     wide,
     winning,
 )
+from medsal.regions import Component, EmptyRegionError, Region
 from medsal.types import Scores, Target
-
-Activation = Literal["none", "softmax", "sigmoid"]
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda logits: logits,
-    "softmax": lambda logits: logits.softmax(1),
-    "sigmoid": lambda logits: logits.sigmoid(),
-}
-
-
-class EmptyRegionError(ValueError):
-    """A segmentation has nothing of what was asked for: there is no region to explain."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +45,7 @@ class ClassScore:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", as_index(self.index))
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"expected an activation of {list(_ACTIVATIONS)}, got {self.activation!r}"
-            )
+        check_activation(self.activation)
 
     def __repr__(self) -> str:
         activation = "" if self.activation == "none" else f", activation={self.activation!r}"
@@ -70,7 +59,7 @@ class ClassScore:
             return per_sample(two_sided(logits).sigmoid(), self.index, "class")
         if logits.shape[1] == 1 and self.activation == "softmax":
             raise ValueError("softmax over one logit is 1 everywhere; use activation='sigmoid'")
-        values = logits if logits.shape[1] == 1 else _ACTIVATIONS[self.activation](logits)
+        values = logits if logits.shape[1] == 1 else ACTIVATIONS[self.activation](logits)
         return per_sample(two_sided(values), self.index, "class")
 
     def settled(self, output: Any) -> Target:
@@ -87,9 +76,9 @@ class ClassScore:
 class Predicted:
     """What the model predicts: the class with the largest logit.
 
-    Of a segmentation's output, the channel that covers most foreground.
-
-    Channel 0 of a segmentation with several channels is the background.
+    Of a segmentation's output, the channel that covers most foreground. Channel 0 of a
+    segmentation with several channels is the background; where channels do not compete and none
+    is, use `Positive`.
     """
 
     def __call__(self, output: Any) -> Scores:
@@ -136,83 +125,56 @@ class Difference:
         return Difference(sample_of(_single(self.a), i), sample_of(_single(self.b), i))
 
 
-@dataclass(frozen=True, eq=False)
-class Region:
-    """The sum of a channel's logits over a region of a segmentation: the score of Seg-Grad-CAM.
+@dataclass(frozen=True)
+class Positive:
+    """A channel over the voxels where it says yes by itself: where its logit is positive.
 
-    Source: Vinogradova et al., 2020, "Towards Interpretable Semantic Segmentation via
-    Gradient-weighted Class Activation Mapping", arXiv:2002.11434, equation 2.
+    For heads whose channels do not compete (a sigmoid for each): `Region` takes the voxels where
+    the channel has the largest logit, as softmax does. Of a classifier, the class's logit.
 
     Args:
-        channel: the channel: an int, or one per sample.
-        mask: the region, ``(*s)``, ``(n, *s)`` or ``(n, 1, *s)``, on the output's grid; None =
-            where the channel wins (has the largest logit; of a single channel, a positive one).
-        activation: ``"softmax"`` or ``"sigmoid"`` to sum probabilities instead of logits.
+        channel: an int, or one per sample; None = the one that covers most, the first included:
+            no channel is the background.
+        component: one connected component of these voxels; see `Region`.
     """
 
-    channel: Index
-    mask: Tensor | None = None
-    activation: Activation = "none"
+    channel: Index | None = None
+    component: Component = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel", as_index(self.channel))
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"expected an activation of {list(_ACTIVATIONS)}, got {self.activation!r}"
-            )
-
-    def __repr__(self) -> str:
-        voxels = "" if self.mask is None else f", mask=<{int(self.mask.bool().sum())} voxels>"
-        activation = "" if self.activation == "none" else f", activation={self.activation!r}"
-        return f"Region(channel={self.channel}{voxels}{activation})"
+        if self.channel is not None:
+            object.__setattr__(self, "channel", as_index(self.channel))
 
     def __call__(self, output: Any) -> Scores:
-        logits = self._voxels(output)
-        values = per_sample(_ACTIVATIONS[self.activation](logits), self.channel, "class")
-        # Not a product: outside the region a value may be infinite.
-        return values.where(self._region(logits.detach()), 0).flatten(1).sum(1)
+        return self.settled(output)(output)
 
     def settled(self, output: Any) -> Target:
-        return replace(self, mask=self._region(self._voxels(output).detach()))
+        """The region where the channel is positive at this output.
 
-    def sample(self, i: int) -> "Region":
-        """One sample's, of a settled target, whose mask has an axis of samples."""
-        channel = self.channel if isinstance(self.channel, int) else self.channel[i]
-        return replace(
-            self, channel=channel, mask=None if self.mask is None else self.mask[i][None]
-        )
-
-    def _voxels(self, output: Any) -> Tensor:
-        logits = wide(main_output(output))
-        if logits.ndim < 3:
-            raise ValueError(
-                f"Region needs an output of voxels (n, channels, *s), got the shape "
-                f"{tuple(logits.shape)}; for a classifier use ClassScore({self.channel})"
+        Raises:
+            EmptyRegionError: when it is so nowhere in a sample.
+        """
+        if class_logits(output) is not None:
+            return (Predicted() if self.channel is None else ClassScore(self.channel)).settled(
+                output
             )
-        return logits
-
-    def _region(self, logits: Tensor) -> Tensor:
-        """The voxels that count, ``(n, *s)`` bool."""
-        if self.mask is None:
-            region = per_sample(winning(logits), self.channel, "class")
-            if not region.flatten(1).any(1).all():
-                raise EmptyRegionError(
-                    f"class {self.channel} wins at no voxel, so its region is empty; give a mask: "
-                    f"target=medsal.Region({self.channel}, mask)"
-                )
-            return region
-        mask = self.mask.to(logits.device).bool()
-        grid = (logits.shape[0], *logits.shape[2:])
-        mask = mask[:, 0] if mask.ndim == logits.ndim and mask.shape[1] == 1 else mask
-        mask = mask[None] if mask.ndim == len(grid) - 1 else mask
-        if mask.shape[1:] != grid[1:] or mask.shape[0] not in (1, grid[0]):
-            raise ValueError(
-                f"expected a mask of the shape {grid[1:]}, {grid} or {(grid[0], 1, *grid[1:])}, as "
-                f"the output has it, got {tuple(self.mask.shape)}"
+        positive = wide(main_output(output)).detach() > 0
+        covered = positive.flatten(2).sum(2)
+        found = covered.argmax(1).tolist() if self.channel is None else self.channel
+        if not bool(per_sample(covered, found, "class").all()):
+            which = "" if self.channel is None else f"channel {self.channel} of "
+            raise EmptyRegionError(
+                f"{which}the segmentation is positive at no voxel, so there is no region to "
+                f"explain; name a mask: target=medsal.Region(channel, mask)"
             )
-        if not mask.flatten(1).any(1).all():
-            raise ValueError("expected a mask with a voxel set in each sample, got an empty one")
-        return mask.expand(grid)
+        channel = _one_or_many(found) if isinstance(found, list) else found
+        mask = per_sample(positive, channel, "class")
+        return Region(channel, mask, component=self.component).settled(output)
+
+    def sample(self, i: int) -> "Positive":
+        """One sample's."""
+        channel = self.channel if isinstance(self.channel, int | None) else as_index(self.channel)
+        return replace(self, channel=channel[i] if isinstance(channel, tuple) else channel)
 
 
 def _single(value: Any) -> Target:
@@ -239,6 +201,16 @@ def settle(target: Target, output: Any) -> Target:
     """The target with its own choices fixed at this output (a plain callable has none)."""
     fix = getattr(target, "settled", None)
     return fix(output) if fix else target
+
+
+def choice_of(asked: Target, settled: Target) -> str | None:
+    """What to tell of a channel that nobody named; None where there is nothing to tell."""
+    if not isinstance(asked, Predicted | Positive) or not isinstance(settled, Region):
+        return None
+    if isinstance(asked, Positive) and asked.channel is not None:
+        return None
+    most = "most foreground" if isinstance(asked, Predicted) else "most voxels"
+    return f"no class was named: channel {settled.channel} is explained, which covers {most}"
 
 
 def sample_of(target: Target, i: int) -> Target:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "medsal"
 # From what everything uses to what uses everything. Areas on one line do not import each other.
 LAYERS = [
     {"types"},
-    {"ops", "outputs", "targets"},
+    {"ops", "outputs", "regions", "targets"},
     {"probe"},
     {"methods"},
     {"origin", "result"},
@@ -28,7 +28,14 @@ LAYERS = [
 RANK = {area: i for i, areas in enumerate(LAYERS) for area in areas}
 # A result's own verbs, and what the layers of one line share.
 LATE = {("result", "space"), ("result", "view"), ("result", "export")}
-TOGETHER = {("targets", "outputs"), ("result", "origin"), ("space", "scan"), ("export", "view")}
+TOGETHER = {
+    ("targets", "outputs"),
+    ("regions", "outputs"),
+    ("targets", "regions"),
+    ("result", "origin"),
+    ("space", "scan"),
+    ("export", "view"),
+}
 LATE_ONLY = {
     "monai",
     "matplotlib",

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from medsal.targets import ClassScore, Difference, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore, Difference
 
 
 def label(target: Any, classes: Sequence[str] = ()) -> str:

@@ -80,8 +80,9 @@ def answers(
 
 def places(probe: Probe, samples: int, batch: int) -> int:
     """How many times ``samples`` fit into a pass of ``batch``; at least once."""
-    # Further arguments of the forward pass that hold samples would not fit a larger batch.
-    alone = any(isinstance(each, Tensor) for each in probe.forward_kwargs.values())
+    # Further arguments of the forward pass that may hold samples would not fit a larger batch.
+    shared = bool | int | float | str | None
+    alone = any(not isinstance(each, shared) for each in probe.forward_kwargs.values())
     return 1 if alone else max(1, batch // samples)
 
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from medsal.outputs import main_output, per_sample, wide
 from medsal.probe import Probe
-from medsal.targets import ClassScore, Difference, Predicted, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore, Difference, Predicted
 from medsal.types import Scores, Target
 
 Window: TypeAlias = tuple[slice, ...]

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from medsal.origin import origins_of
+from medsal.regions import EmptyRegionError
 from medsal.result import SaliencyMap, sample_output
-from medsal.targets import EmptyRegionError, sample_of
+from medsal.targets import sample_of
 
 Ask: TypeAlias = Callable[[Tensor, Any, Any], SaliencyMap]
 """From an image, a target and the prediction to the map."""

@@ -13,6 +13,7 @@ from medsal.probe import layers as lay
 from medsal.probe.card import ModelCard, card
 from medsal.probe.default import default_key, remember_default, remembered_default
 from medsal.probe.graph import detached, plain
+from medsal.probe.inputs import check_input
 from medsal.probe.relus import RULES, Rule
 from medsal.probe.tapping import Pass, Tapped, UnrelatedError, differentiated
 from medsal.probe.visiting import unwrapped, visiting
@@ -44,16 +45,19 @@ class Probe:
     Attributes:
         model: any module; wrappers of `torch.compile` and `DataParallel` are looked through.
         target: a target, or a tuple of them.
-        forward_kwargs: further arguments of the model's forward pass.
+        forward_kwargs: further arguments of the model's forward pass, by name.
+        input: the parameter of the forward pass that takes the image; None = the first one.
     """
 
     model: nn.Module
     target: Target | tuple[Target, ...]
     forward_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    input: str | None = None
     record: Record = field(default_factory=Record, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", unwrapped(self.model))
+        check_input(self.model, self.input, self.forward_kwargs)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -155,7 +159,7 @@ class Probe:
         with visiting(self.model), torch.set_grad_enabled(gradients):
             if names:
                 return self._tap(image, names)
-            key = default_key(self.model, image, self.forward_kwargs)
+            key = self._key(image)
             known = remembered_default(self.model, key)
             return self._tap(image, [known]) if known else self._search(image, key)
 
@@ -172,18 +176,21 @@ class Probe:
 
     def _forward(self, image: Tensor, copied: bool = False) -> Any:
         with lay.batched(self.model, image):
-            output = self.model(image if copied else image.clone(), **self.forward_kwargs)
+            output = self._asked(image if copied else image.clone())
         if self.record.output is None:
             self.record.output = detached(output)
         return output
 
-    def _pass(self, image: Image) -> Pass:
-        def ask(other: Tensor) -> Any:
-            return self.model(other, **self.forward_kwargs)
+    def _asked(self, image: Tensor) -> Any:
+        if self.input is None:
+            return self.model(image, **self.forward_kwargs)
+        return self.model(**{**self.forward_kwargs, self.input: image})
 
-        return Pass(
-            self.model, plain(image), ask, default_key(self.model, image, self.forward_kwargs)
-        )
+    def _key(self, image: Image) -> Any:
+        return default_key(self.model, image, {**self.forward_kwargs, "": self.input})
+
+    def _pass(self, image: Image) -> Pass:
+        return Pass(self.model, plain(image), self._asked, self._key(image))
 
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
         return [checked_scores(each, output, samples) for each in self.targets]

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 from core_nets import Nasty, Outputs, Segmenter, Tiny, image
-from torch import Tensor
+from torch import Tensor, nn
 
 import medsal
-from medsal import ClassScore, Difference, Region, explain
+from medsal import ClassScore, Difference, Positive, Region, explain
 from medsal.targets import as_target, settle
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, -1.0]])
@@ -203,3 +203,127 @@ def test_the_peak() -> None:
         result.peak_mm()
     with pytest.raises(ValueError, match="take one"):
         explain(model, torch.cat([x, x]), 0).peak()
+
+
+ISLANDS = torch.zeros(2, 2, 5, 6)
+ISLANDS[:, 1] = -1
+ISLANDS[0, 1, :2, :2], ISLANDS[0, 1, 4, 3:] = 2, 3  # 4 voxels, 3 voxels
+ISLANDS[0, 1, 2, 2] = 1  # joins the first one at a corner
+ISLANDS[1, 1, 1:4, 5] = 4
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Region(1), [4 * 2 + 3 * 3 + 1, 12]),
+        (Region(1, component="largest"), [4 * 2 + 1, 12]),
+        (Region(1, component=[(4, 4), (2, 5)]), [9, 12]),
+        (Region(1, ISLANDS[:, 1] > 1.5, component="largest"), [8, 12]),
+        (Region(1, voxel=(2, 2)), [1, -1]),
+        (Region(0, voxel=(2, 2)), [0, 0]),
+        (Region([0, 1], voxel=[(0, 0), (1, 5)]), [0, 4]),
+        (Region(1, activation="sigmoid", voxel=(2, 2)), [0.7311, 0.2689]),
+        (Positive(1, component="largest"), [9, 12]),
+        (Positive(component="largest"), [9, 12]),
+        (Difference(Region(1, voxel=(0, 0)), Region(0, voxel=(0, 0))), [2, -1]),
+    ],
+    ids=repr,
+)
+def test_components_and_voxels(target: Any, expected: list[float]) -> None:
+    assert scores(target, ISLANDS) == pytest.approx(expected, abs=1e-4)
+    settled = settle(target, ISLANDS)
+    for i in range(2):
+        alone = settled.sample(i)
+        assert settle(alone, ISLANDS[i][None])(ISLANDS[i][None]).item() == pytest.approx(
+            expected[i], abs=1e-4
+        )
+
+
+def test_a_component_in_one_and_three_dimensions() -> None:
+    line = torch.tensor([[[1.0, 2, -1, 5, -1, 1, 1, 1]]])
+    assert Region(0, component="largest")(line).item() == 3
+    assert Region(0, component=(3,))(line).item() == 5
+    cube = -torch.ones(1, 1, 4, 4, 4)
+    cube[0, 0, 0, 0, 0] = cube[0, 0, 1, 1, 1] = 1
+    cube[0, 0, 3, 3, 3] = 7
+    assert Region(0, component="largest")(cube).item() == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Region(1, torch.ones(5, 6), voxel=(0, 0)), "alone"),
+        (lambda: Region(1, component=(3, 3))(ISLANDS), "outside it"),
+        (lambda: Region(1, voxel=(5, 0))(ISLANDS), r"grid \(5, 6\)"),
+        (lambda: Region(1, voxel=(-1, 0))(ISLANDS), r"grid \(5, 6\)"),
+        (lambda: Region(1, voxel=(1, 0, 0))(ISLANDS), r"grid \(5, 6\)"),
+        (lambda: Region(1, voxel=[(1, 0)])(ISLANDS), "one per sample"),
+    ],
+)
+def test_components_and_voxels_that_are_not_there(make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_channel_that_nobody_named_is_told() -> None:
+    model, x = Segmenter(2), image(2)
+    result = explain(model, x)
+    assert any("no class was named: channel" in note for note in result.notes)
+    assert str(result.target.channel) in result.notes[0]
+    k = result.target.channel[0]
+    one = x[:1]
+    for target in (k, Region(k), ClassScore(k)):
+        assert not any("no class" in note for note in explain(model, one, target).notes)
+    with torch.no_grad():
+        model.final.bias.fill_(5)  # so that every channel is positive
+    assert not any("no class" in note for note in explain(model, x, Positive(0)).notes)
+    both = explain(model, x, [None, Positive()])
+    assert sum("no class was named" in note for note in both.notes) == 2
+    assert "most voxels" in both.notes[1]
+    assert not any("no class" in note for note in explain(Tiny(2), x).notes)
+
+
+class Prompted(nn.Module):
+    """A network whose image is the second of its arguments; the others hold samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Tiny(2)
+
+    def forward(self, prompt: Tensor, scan: Tensor, factors: Any = None) -> Tensor:
+        assert len(prompt) == len(scan)
+        factor = 1.0 if factors is None else torch.as_tensor(factors["a"])[:, None]
+        return self.net(scan * (1 + prompt[:, None])) * factor
+
+
+@pytest.mark.parametrize(
+    "method", ["gradcam", "gradient", "occlusion", "rise", "scorecam", "ablationcam", "smoothgrad"]
+)
+def test_which_input_is_explained(method: str) -> None:
+    model, x = Prompted().double(), image(2, n=3, dtype=torch.float64)
+    prompt = torch.rand(3, *x.shape[2:], dtype=torch.float64)
+    options: dict[str, Any] = {"occlusion": {"window": 6}, "rise": {"masks": 5}}.get(method, {})
+    for factors in (None, {"a": [1.0, 2.0, 3.0]}):
+        kwargs = {"prompt": prompt, "factors": factors}
+        found = explain(
+            model, x, 0, method, input="scan", forward_kwargs=kwargs, **options
+        )  # fmt: skip
+        for i in range(3):
+            some = None if factors is None else {"a": factors["a"][i : i + 1]}
+            one = {"prompt": prompt[i][None], "factors": some}
+            alone = explain(
+                model, x[i][None], 0, method, input="scan", forward_kwargs=one, **options
+            )
+            torch.testing.assert_close(alone.data, found.data[i][None], rtol=1e-5, atol=1e-9)
+    listed = medsal.layers(model, x, input="scan", forward_kwargs={"prompt": prompt})
+    assert [each.name for each in listed if each.default] == ["net.relu"]
+
+
+def test_inputs_that_are_not_there() -> None:
+    model, x = Prompted(), image(2)
+    with pytest.raises(LookupError, match="takes no 'scam'; near it: 'scan'"):
+        explain(model, x, 0, input="scam", forward_kwargs={"prompt": x})
+    with pytest.raises(LookupError, match="'factors'"):
+        explain(model, x, 0, input="scan", forward_kwargs={"prompt": x[:, 0], "factor": 1})
+    with pytest.raises(ValueError, match="input="):
+        explain(model, x, 0, forward_kwargs={"prompt": x[:, 0]})

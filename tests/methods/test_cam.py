@@ -10,7 +10,8 @@ import medsal
 from medsal import METHODS, Probe
 from medsal.methods.cam import checked_shift, fused
 from medsal.ops import resize
-from medsal.targets import ClassScore, Difference, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore, Difference
 
 CELLS = torch.tensor([[[1.0, 2, 0], [0, 1, 3]]]).double()
 GRADIENTS = torch.tensor([[1.0, -1, 2], [0, 2, -1]]).double()

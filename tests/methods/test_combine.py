@@ -10,7 +10,8 @@ import medsal
 from medsal import METHODS, GradCAM, Gradient, GuidedBackprop, Mirrored, Probe, Smooth
 from medsal.methods.noise import noisy
 from medsal.ops import spatial
-from medsal.targets import ClassScore, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 

@@ -9,7 +9,8 @@ from method_nets import Deep, Pooled, Skip, images, probe, seeded
 
 import medsal
 from medsal import METHODS, Mirrored, Probe, Smooth
-from medsal.targets import ClassScore, Region
+from medsal.regions import Region
+from medsal.targets import ClassScore
 
 FEW = {
     "integrated_gradients": {"steps": 3},

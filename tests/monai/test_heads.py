@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import medsal
 from medsal.monai import SaliencyInferer, Windowed
-from medsal.monai.heads import Positive, for_head, is_multilabel
+from medsal.monai.heads import for_head, is_multilabel
+from medsal.targets import Positive
 
 
 class Nested(nn.Module):

@@ -33,7 +33,7 @@ def load_weights(network: nn.Module, parser: ConfigParser, root: Path) -> None:
 
 
 def _path(parser: ConfigParser, root: Path) -> Path:
-    places = [*_loaded(parser), *(root / name for name in WEIGHTS)]
+    places = [*loaded(parser), *(root / name for name in WEIGHTS)]
     for path in places:
         if path.is_file():
             return path
@@ -46,7 +46,7 @@ def _path(parser: ConfigParser, root: Path) -> Path:
     raise FileNotFoundError(f"{root} has no weights: expected {WEIGHTS[0]}")
 
 
-def _loaded(parser: ConfigParser) -> Iterator[Path]:
+def loaded(parser: ConfigParser) -> Iterator[Path]:
     """What the config's own CheckpointLoaders load."""
     for name, loader in _loaders("", parser.get()):
         if loader.get("_disabled_") is not True:

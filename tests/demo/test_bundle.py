@@ -5,7 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import monai.bundle
+import monai.data
 import pytest
 import torch
 
@@ -14,43 +17,54 @@ from medsal.demo.evaluate import configuration, load_network
 
 META = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
 
-#: The rules of MONAI's bundle specification, as its metadata schema states them.
-FIELDS = {
-    "schema": str,
-    "version": str,
-    "changelog": dict,
-    "monai_version": str,
-    "pytorch_version": str,
-    "numpy_version": str,
-    "required_packages_version": dict,
-    "task": str,
-    "description": str,
-    "authors": str,
-    "copyright": str,
-    "network_data_format": dict,
-}
-TENSOR = {
-    "type": str,
-    "format": str,
-    "num_channels": int,
-    "spatial_shape": list,
-    "dtype": str,
-    "value_range": list,
-    "is_patch_data": bool,
-    "channel_def": dict,
-}
+# A file that is there is not downloaded.
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
 
 
-def test_metadata_has_every_required_field_of_its_type():
-    for name, kind in FIELDS.items():
-        assert isinstance(META[name], kind), name
-    formats = META["network_data_format"]
-    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
-        for name, kind in TENSOR.items():
-            assert isinstance(tensor[name], kind), name
-        assert len(tensor["channel_def"]) == tensor["num_channels"]
-    assert formats["inputs"]["image"]["modality"] == "MR"
+@pytest.mark.filterwarnings("ignore:No hash value provided")
+def test_monai_verifies_the_metadata(tmp_path):
+    meta = str(BUNDLE / "configs/metadata.json")
+    monai.bundle.verify_metadata(meta_file=meta, filepath=str(SCHEMA))
     assert META["version"] in META["changelog"]
+    for tensor in (META["network_data_format"][of] for of in ("inputs", "outputs")):
+        for each in tensor.values():
+            assert len(each["channel_def"]) == each["num_channels"]
+    broken = tmp_path / "metadata.json"
+    for name in json.loads(SCHEMA.read_text())["required"]:
+        broken.write_text(json.dumps({key: META[key] for key in META if key != name}))
+        with pytest.raises(ValueError, match=f"(Failed validating|{name})"):
+            monai.bundle.verify_metadata(meta_file=str(broken), filepath=str(SCHEMA))
+    wrong = {**META, "network_data_format": {"inputs": {"image": {"type": "image"}}, "outputs": {}}}
+    broken.write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match="Failed validating"):
+        monai.bundle.verify_metadata(meta_file=str(broken), filepath=str(SCHEMA))
+
+
+def test_monai_finds_the_network_as_the_metadata_say():
+    monai.bundle.verify_net_in_out(
+        "network_def",
+        meta_file=str(BUNDLE / "configs/metadata.json"),
+        config_file=str(BUNDLE / "configs/inference.json"),
+        device="cpu",
+    )
+
+
+def test_monai_exports_it(tmp_path):
+    """As TorchScript with the metadata inside, which gives what the network gives."""
+    monai.bundle.ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(BUNDLE / "models/model.pt"),
+        meta_file=str(BUNDLE / "configs/metadata.json"),
+        config_file=str(BUNDLE / "configs/inference.json"),
+    )
+    script, metadata, extra = monai.data.load_net_with_metadata(
+        str(tmp_path / "model.ts"), more_extra_files=("inference.json",)
+    )
+    assert metadata["name"] == META["name"]
+    assert json.loads(extra["inference.json"])["network_def"]["_target_"] == "DenseNet"
+    image = torch.rand(1, 1, 40, 40, 40)
+    torch.testing.assert_close(script.eval()(image), load_network().eval()(image))
 
 
 def test_metadata_names_the_classes_and_the_grid():

@@ -15,6 +15,7 @@ from medsal.explain import explain
 from medsal.export import OUTPUTS, checked_outputs, save_case
 from medsal.export.names import description, label
 from medsal.methods import Explainer, configured
+from medsal.monai import patches
 from medsal.monai.folders import Folders
 from medsal.monai.heads import for_head
 from medsal.monai.inferred import as_inferred
@@ -96,9 +97,20 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         self._folders = None if self.output_dir is None else Folders(self.output_dir)
 
     def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+        self,
+        inputs: torch.Tensor | Sequence[torch.Tensor],
+        network: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """The wrapped inferer's prediction for ``(n, c, *s)``; the maps are made beside it."""
+        """The wrapped inferer's prediction; the maps are made beside it.
+
+        Args:
+            inputs: ``(n, c, *s)``, or a list of ``(c, *s)`` for a detector.
+            network: what the inferer asks.
+            *args: further arguments, for the inferer.
+            **kwargs: the same, by name.
+        """
         prediction = self.inferer(inputs, network, *args, **kwargs)
         groups = self._tried(lambda: self._explain(inputs, network, prediction, args, kwargs)) or []
         if self._folders is None:
@@ -120,7 +132,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
 
     def _explain(
         self,
-        inputs: torch.Tensor,
+        inputs: torch.Tensor | Sequence[torch.Tensor],
         network: Callable[..., Any],
         prediction: Any,
         args: Sequence[Any],
@@ -136,15 +148,20 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
             named = {k: v for k, v in named.items() if k not in _WINDOWING}
 
         def ask(image: torch.Tensor, target: Any, output: Any) -> SaliencyMap:
-            return as_inferred(
+            found = as_inferred(
                 self.inferer,
                 self.method,
                 image,
                 output,
                 lambda method: explain(network, image, target, method, forward_kwargs=named),
             )
+            return patches.named(found, image)
 
-        return explained(ask, inputs, self.target, prediction)
+        if isinstance(inputs, torch.Tensor):
+            return explained(ask, inputs, self.target, prediction)
+        # Detectors take a list of images of different sizes, and give a list.
+        pairs = zip(inputs, prediction, strict=True)
+        return [g for x, y in pairs for g in explained(ask, x[None], self.target, y)]
 
     def _write(self, found: Sequence[SaliencyMap], folders: Folders) -> None:
         # The image is the same for every map: its place is checked once.

@@ -42,7 +42,7 @@ def as_inferred(
         ask: from a method to the map.
     """
     windowed = over_windows(inferer, method, image.shape[2:])
-    if windowed is method or not isinstance(windowed, Windowed):
+    if not isinstance(windowed, Windowed):
         return ask(method)
     given = {each.name: getattr(windowed, each.name) for each in fields(windowed)}
     return replace(ask(_Known(**given, prediction=prediction)), method=windowed)

@@ -17,6 +17,7 @@ from medsal.methods import Explainer, configured
 from medsal.monai.code import notice_of_code, warn_of_code
 from medsal.monai.heads import for_head, is_multilabel
 from medsal.monai.inferred import over_windows
+from medsal.monai.lost import loser
 from medsal.monai.metadata import Metadata
 from medsal.monai.weights import WEIGHTS, load_weights
 from medsal.origin import Origin
@@ -131,24 +132,14 @@ class Bundle:
                 f"{(reason or [type(error).__name__])[0]}"
             ) from error
         if not isinstance(image, MetaTensor):
+            data = {self.image_key: str(path)}
+            who = loser(self.preprocessing, data, self.image_key) or "one that loads without it"
             raise ValueError(
-                f"the transforms of bundle {self.name} lose the scan's place{self._loser(path)}: "
-                f"they give a {type(image).__name__}; leave that transform out, or keep the place "
-                f"with track_meta=True"
+                f"the transforms of bundle {self.name} lose the scan's place: {who} gives a "
+                f"{type(image).__name__}; leave it out, or keep the place with track_meta=True"
             )
         batch: MetaTensor = image[None].to(self.device, torch.float32)
         return batch
-
-    def _loser(self, path: Path) -> str:
-        """Which transform it is that gives something else than a MetaTensor."""
-        data: Any = {self.image_key: str(path)}
-        tracked = False
-        for transform in getattr(self.preprocessing, "transforms", ()):
-            data = transform(data)
-            if tracked and not isinstance(data[self.image_key], MetaTensor):
-                return f" at {type(transform).__name__}"
-            tracked = isinstance(data[self.image_key], MetaTensor)
-        return ""
 
 
 def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = False) -> Bundle:

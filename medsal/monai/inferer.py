@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from torch import nn
 
@@ -19,9 +20,11 @@ from medsal.monai import patches
 from medsal.monai.folders import Folders
 from medsal.monai.heads import for_head
 from medsal.monai.inferred import as_inferred
+from medsal.monai.lost import loser_of_caller
 from medsal.monai.present import explained
 from medsal.result import SaliencyMap
 from medsal.scan import read
+from medsal.space.homeward import LOST
 
 CAMS = {"cam": "cam", "gradcam": "gradcam", "gradcampp": "gradcam++"}
 """What MONAI's own `SaliencyInferer` calls its methods, in lower case."""
@@ -142,6 +145,8 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
             raise TypeError(
                 f"expected the network as a torch.nn.Module, got {type(network).__name__}"
             )
+        if self._folders is not None:
+            _check_place(inputs)
         named = {**_named(network, args), **kwargs}
         if isinstance(self.inferer, SlidingWindowInferer):
             # These are for the inferer, the network does not see them.
@@ -187,6 +192,20 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
 
 
 _WINDOWING = ("device", "buffer_steps", "buffer_dim")
+
+
+def _check_place(inputs: torch.Tensor | Sequence[torch.Tensor]) -> None:
+    """Before the time is spent on a map that has no place."""
+    images = [inputs] if isinstance(inputs, torch.Tensor) else inputs
+    plain = next((each for each in images if not isinstance(each, MetaTensor)), None)
+    who = None if plain is None else loser_of_caller()
+    if who is not None:
+        raise ValueError(
+            f"the image did not bring its place along: {who} makes a plain tensor of the "
+            f"MetaTensor; leave it out, put it behind the inference, or give it track_meta=True"
+        )
+    if plain is not None:
+        raise ValueError(LOST)
 
 
 def _method(method: str | Explainer, cam_name: str | None) -> str | Explainer:

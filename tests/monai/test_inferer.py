@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import MetaTensor, decollate_batch
+from monai.data import DataLoader, Dataset, MetaTensor, PersistentDataset, decollate_batch
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
-from monai.transforms import Compose, ResizeWithPadOrCropd, ToTensord
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    FromMetaTensord,
+    ResizeWithPadOrCropd,
+    ToNumpyd,
+    ToTensord,
+)
 from oblique import write_scan
 from torch import Tensor, nn
 
@@ -307,10 +314,44 @@ def test_windows_are_written(unet: nn.Module, image: MetaTensor, scans, tmp_path
     assert "roi_size=(8, 8, 8)" in sidecar["Method"]["Definition"]
 
 
-def test_the_loss_of_a_place_is_told_in_a_pipeline(network, preprocessing, loaded, scans, tmp_path):
+@pytest.mark.parametrize(
+    ("lose", "who"),
+    [
+        (ToTensord("image", track_meta=False), "ToTensord, step 6"),
+        (EnsureTyped("image", track_meta=False), "EnsureTyped, step 6"),
+        (ToNumpyd("image"), "ToNumpyd, step 6"),
+        (FromMetaTensord("image"), "FromMetaTensord, step 6"),
+        (None, "the cache of PersistentDataset"),
+    ],
+)
+def test_who_lost_the_place_is_told(network, preprocessing, scans, tmp_path, lose, who) -> None:
+    """Before a map is made, and without a file: by the transform that is to be moved."""
     network.eval()
+    data = [{"image": str(path)} for path in scans]
+    if lose is None:
+        dataset = PersistentDataset(data, preprocessing, cache_dir=tmp_path / "cache")
+        # What is read from the cache has lost it.
+        assert all(isinstance(dataset[i]["image"], MetaTensor) for i in range(2))
+    else:
+        dataset = Dataset(data, Compose([*preprocessing.transforms, lose]))
+    words = rf"did not bring its place along: {who}.* track_meta=True"
+    for on_error, told in (
+        ("raise", pytest.raises(ValueError, match=words)),
+        ("warn", pytest.warns(UserWarning, match=words)),
+    ):
+        inferer = SaliencyInferer(output_dir=tmp_path / "out", on_error=on_error)
+        evaluator = SupervisedEvaluator(
+            torch.device("cpu"), DataLoader(dataset, batch_size=1), network, inferer=inferer
+        )
+        with told:
+            evaluator.run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_an_engine_the_usual_losers_are_named(
+    network, preprocessing, loaded, scans, tmp_path
+):
     plain = Compose([*preprocessing.transforms, ToTensord("image", track_meta=False)])
     (batch,) = loaded(scans[:1], 1, plain)
-    assert not isinstance(batch["image"], MetaTensor)
-    with pytest.raises(ValueError, match="did not bring its place along"):
-        SaliencyInferer(output_dir=tmp_path / "out")(batch["image"], network)
+    with pytest.raises(ValueError, match=r"place along .* ToTensord"):
+        SaliencyInferer(output_dir=tmp_path / "out")(batch["image"], network.eval())

@@ -6,7 +6,7 @@ SLICER ?= .venv-slicer
 # torch comes as a CPU build where one is at hand; pip's own settings decide where from.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slicer-test clean
+.PHONY: demo test check slicer-test viewer clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsal demo -o demo_out
@@ -22,6 +22,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The report's viewer, which is part of the repository; a newer one needs a new version here, in
+# medsal/view/report/document.py and in the licence file beside it.
+NIIVUE = @niivue/niivue@0.69.0
+PAGE = medsal/view/report/page
+viewer:
+	npm pack --silent $(NIIVUE) --pack-destination $(PAGE)
+	tar -xzOf $(PAGE)/niivue-niivue-*.tgz package/dist/niivue.umd.js | gzip -9n > $(PAGE)/niivue.umd.js.gz
+	rm $(PAGE)/niivue-niivue-*.tgz
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

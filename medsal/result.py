@@ -21,6 +21,8 @@ from medsal.types import Affine, Image, Map, Mask, Target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from medsal.view import Interactive
+
 
 # A notebook shows so many maps at once; each is a picture of some 200 kB.
 _SHOWN = 4
@@ -135,13 +137,29 @@ class SaliencyMap:
 
         return ortho(self, **options)
 
+    def view(self, **options: Any) -> "Interactive":
+        """An interactive viewer for a notebook, with all targets: no extension, no network.
+
+        Args:
+            **options: ``classes``, the names of the model's classes; ``height`` of the frame
+                [pixels]; others of `medsal.view.report`.
+
+        Raises:
+            ValueError: when there are several samples.
+        """
+        from medsal.export import view
+
+        return view(self, **options)
+
     def _repr_html_(self) -> str:
-        """The slices of the first few maps, as a notebook shows them."""
+        """The slices of the first few maps, as a notebook shows them; on one scale for a sample."""
+        from medsal.view import shared_scale
+
         pairs = [(i, j) for i in range(len(self)) for j in range(len(self.targets))]
         pictures = []
         for i, j in pairs[:_SHOWN]:
             buffer = BytesIO()
-            figure = self[i].plot(target=j)
+            figure = self[i].plot(target=j, scale=shared_scale(self[i]))
             figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
             encoded = b64encode(buffer.getvalue()).decode()
             pictures.append(f'<img style="max-width:100%" src="data:image/png;base64,{encoded}">')

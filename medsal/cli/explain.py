@@ -128,7 +128,9 @@ def explain(
             _check_dicom(scan, dicom)
             step()
             asked = [(name, {**layered[name], **options}) for name in names]
-            results, files = _explain_scan(loaded, scan, asked, targets, out, step)
+            # Scans of one folder do not write over each other's reports.
+            report = "report.html" if len(scans) == 1 else f"{scan.name}_report.html"
+            results, files = _explain_scan(loaded, scan, asked, targets, out, step, report)
             files += _save_dicom(loaded, scan, results, out) if dicom else []
             say_prediction(loaded, scan, results[0])
             for result in results:
@@ -143,6 +145,7 @@ def _explain_scan(
     targets: list[Any],
     out: Path,
     step: Callable[[], None],
+    report: str = "report.html",
 ) -> "tuple[list[SaliencyMap], list[Path]]":
     """All maps of one scan, on the scan's grid, written together or not at all."""
     from medsal.export import save_case
@@ -156,7 +159,7 @@ def _explain_scan(
         # The image is the same for every method: its place is checked once.
         results.append(found.home(check=not results))
         step()
-    return results, save_case(results, scan, out, classes=bundle.classes)
+    return results, save_case(results, scan, out, classes=bundle.classes, report=report)
 
 
 def _check_dicom(scan: "Scan", asked: bool) -> None:

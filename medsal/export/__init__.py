@@ -2,7 +2,18 @@
 
 from medsal.export.files import OUTPUTS, checked_outputs, save, save_case
 from medsal.export.names import label
+from medsal.export.page import page, view
 from medsal.export.sidecar import sidecar
 from medsal.export.volume import write_volume
 
-__all__ = ["OUTPUTS", "checked_outputs", "label", "save", "save_case", "sidecar", "write_volume"]
+__all__ = [
+    "OUTPUTS",
+    "checked_outputs",
+    "label",
+    "page",
+    "save",
+    "save_case",
+    "sidecar",
+    "view",
+    "write_volume",
+]

@@ -1,6 +1,6 @@
 """From a result to its files: one path, or all files of a case."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from medsal.export.slicer import SCENES, check_placed
 from medsal.export.slicer import SUFFIX as SEGMENTATION
 from medsal.export.staging import Stage, staged
 from medsal.export.volume import VOLUMES, write_volume
-from medsal.export.writer import FIGURES, Writer
+from medsal.export.writer import FIGURES, PAGE, Writer
 from medsal.result import SaliencyMap
 from medsal.scan import Scan
 
-OUTPUTS = ("nifti", "png", "scan", "mrb")
+OUTPUTS = ("nifti", "png", "scan", "mrb", "html")
 """What `save_case` writes of a scan; the provenance comes along with any of it."""
 
 
@@ -34,18 +34,18 @@ def save(
     ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the raw map, and beside it a ``.json`` that says how
     it was made. ``.mrb``: a scene that 3D Slicer opens, with the scan and all targets; ``.mrml``:
     the same with a folder beside it. ``.seg.nrrd``: the hot region. ``.png``, ``.pdf``, ``.svg``:
-    the figure. ``.json``: the provenance alone. A sheared grid, which NIfTI readers place
-    differently, is written as ``.nrrd``.
+    the figure. ``.html``: the report, with all targets. ``.json``: the provenance alone. A sheared
+    grid, which NIfTI readers place differently, is written as ``.nrrd``.
 
     Args:
         result: one sample. Several targets give a file each, with ``_label-<target>`` in the name;
-            a scene holds them all.
+            a scene and a report hold them all.
         path: the file; its folder is made if it is missing.
         home: write on the grid of the file that came in, where the image knows it; False = on the
             grid that the network saw.
         classes: the names of the model's classes.
         share: of a map's maximum, from which on a voxel is in the hot region.
-        **options: of `medsal.view.ortho`, for figures.
+        **options: of `medsal.view.ortho`, for figures; of `medsal.view.report`, for a report.
 
     Returns:
         The files written.
@@ -63,6 +63,8 @@ def save(
         writer = Writer(stage, classes, written, share)
         if suffix in SCENES:
             return writer.scene([placed], path.name)
+        if suffix == PAGE:
+            return writer.page([placed], path.name, options)
         for i, target in enumerate(result.targets):
             extra = f"_label-{label(target, classes)}" if len(result.targets) > 1 else ""
             name = f"{stem}{extra}{suffix}"
@@ -77,7 +79,7 @@ def save(
 
 def _kind(path: Path) -> str:
     """The suffix that says as what a map is written."""
-    known = (SEGMENTATION, *VOLUMES, *SCENES, *FIGURES, ".json")
+    known = (SEGMENTATION, *VOLUMES, *SCENES, *FIGURES, PAGE, ".json")
     suffix = next((each for each in known if path.name.lower().endswith(each)), None)
     if suffix is None:
         raise ValueError(f"expected a file name that ends in one of {', '.join(known)}, got {path}")
@@ -112,13 +114,16 @@ def save_case(
     classes: Sequence[str] = (),
     outputs: Sequence[str] = OUTPUTS,
     share: float = SHARE,
+    checks: Mapping[str, Any] | None = None,
+    report: str = "report.html",
 ) -> list[Path]:
     """All files of one scan, together or not at all.
 
     For each map ``<scan>_label-<target>_desc-<method>_saliency`` as ``.json``, its provenance, as
     ``.nii.gz`` ("nifti") and as ``.png`` ("png"). ``<scan>.nii.gz``, the scan by the same writer
     ("scan"). ``<scan>.mrb`` ("mrb") opens all of it in 3D Slicer; there is none of a picture, which
-    has no place in a patient. With "nifti", where the network did not see all of the scan,
+    has no place in a patient. ``report.html`` ("html") shows all of it in a browser. With
+    "nifti", where the network did not see all of the scan,
     ``<scan>_desc-seen_mask.nii.gz``.
 
     Args:
@@ -128,6 +133,8 @@ def save_case(
         classes: the names of the model's classes.
         outputs: which of `OUTPUTS` to write.
         share: of a map's maximum, from which on a voxel is in the hot region.
+        checks: figures of sanity checks and faithfulness, for the report.
+        report: the report's name.
 
     Returns:
         The files written.
@@ -159,6 +166,8 @@ def save_case(
         made += _seen(stage, results, scan) if "nifti" in wanted else []
         if "mrb" in wanted and scan.kind != "picture":
             made += writer.scene(results, f"{scan.name}.mrb")
+        if "html" in wanted:
+            made += writer.page(results, report, {"checks": checks, "title": scan.name})
     return made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medsal.export.names import description
+from medsal.export.page import page
 from medsal.export.sidecar import as_json, sidecar
 from medsal.export.slicer import (
     SUFFIX,
@@ -19,9 +20,11 @@ from medsal.export.slicer import (
 from medsal.export.staging import Stage
 from medsal.export.volume import VOLUMES, write_volume
 from medsal.result import SaliencyMap
+from medsal.view import shared_scale
 
 DOTS_PER_INCH = 150
 FIGURES = (".png", ".pdf", ".svg")
+PAGE = ".html"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Writer:
     def figure(
         self, result: SaliencyMap, target: int, name: str, options: dict[str, Any]
     ) -> list[Path]:
-        """One target's figure."""
+        """One target's figure, on the scale of all targets."""
+        options = {"scale": shared_scale(result), **options}
         figure = result.plot(target=target, **options)
         path = self.stage.path(name)
         figure.savefig(path, dpi=DOTS_PER_INCH, facecolor=figure.get_facecolor())
@@ -82,6 +86,16 @@ class Writer:
             path, image, affine_of(results[0]), maps, share=self.share, ready=self.stage.folder
         )
         return self._there([path, *sorted(self.stage.path(f"{stem}_data").glob("*"))])
+
+    def page(
+        self, results: Sequence[SaliencyMap], name: str, options: dict[str, Any]
+    ) -> list[Path]:
+        """A report of maps on one grid."""
+        path = self.stage.path(name)
+        classes, written = self.classes, self.written
+        text = page(results, classes=classes, written=written, share=self.share, **options)
+        path.write_text(text, encoding="utf-8")
+        return self._there([path])
 
     def _there(self, made: Sequence[Path]) -> list[Path]:
         return [self.stage.target / path.relative_to(self.stage.folder) for path in made]

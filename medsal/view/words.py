@@ -112,16 +112,17 @@ def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str
 
 def heading(scene: Scene) -> str:
     """How the map was asked: method, target, model, layer and the size of its cells."""
-    parts = [_method(scene), f"target {scene.target}", scene.model, _layer(scene)]
+    parts = [method(scene), f"target {scene.target}", scene.model, _layer(scene)]
     return " · ".join(filter(None, parts))
 
 
 def asked(scene: Scene) -> str:
     """The method and its layer: maps of which this is the same compare on one scale."""
-    return " · ".join(filter(None, (_method(scene), _layer(scene))))
+    return " · ".join(filter(None, (method(scene), _layer(scene))))
 
 
-def _method(scene: Scene) -> str:
+def method(scene: Scene) -> str:
+    """The method and its options; its layer has words of its own."""
     return re.sub(r"\(layer=None\)|layer=None, |, layer=None", "", scene.method)
 
 

@@ -135,6 +135,7 @@ def test_case_is_written_together(tmp_path, result, source):
     assert {path.name for path in made} == {
         "scan.nii.gz",
         "scan.mrb",
+        "report.html",
         "scan_label-1_desc-gradcam_saliency.nii.gz",
         "scan_label-1_desc-gradcam_saliency.json",
         "scan_label-1_desc-gradcam_saliency.png",
@@ -196,6 +197,7 @@ def test_lost_place_is_told_in_the_sidecar(tmp_path, result):
         ("nifti", {"_saliency.json", "_saliency.nii.gz", "_mask.nii.gz"}),
         (["scan"], {"_saliency.json", "scan.nii.gz"}),
         (["mrb"], {"_saliency.json", "scan.mrb"}),
+        (["html"], {"_saliency.json", "report.html"}),
     ],
 )
 def test_only_the_outputs_asked_for(result, tmp_path, outputs, suffixes):

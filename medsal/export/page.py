@@ -1,0 +1,53 @@
+"""The report of a case, with how each of its maps was made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medsal.export.hot import SHARE
+from medsal.export.sidecar import sidecar
+from medsal.result import SaliencyMap
+from medsal.view import Interactive, report
+
+
+def page(
+    results: Sequence[SaliencyMap],
+    *,
+    classes: Sequence[str] = (),
+    written: str = "",
+    share: float = SHARE,
+    **options: Any,
+) -> str:
+    """Maps of one sample as one HTML file.
+
+    Args:
+        results: maps of one sample on one grid.
+        classes: the names of the model's classes.
+        written: the grid that the maps are on: ``"scan"`` or ``"network"``.
+        share: of a map's maximum, from which on a voxel is in the hot region.
+        **options: of `medsal.view.report`.
+
+    Raises:
+        ValueError: no result, or several samples in one.
+    """
+    made = [
+        sidecar(each, k, classes, written, share)
+        for each in results
+        for k in range(len(each.targets))
+    ]
+    return report(results, provenance=made, classes=classes, **options)
+
+
+def view(result: SaliencyMap, *, height: int = 820, **options: Any) -> Interactive:
+    """The report of one sample, for a notebook.
+
+    Args:
+        result: one sample.
+        height: of the frame [pixels].
+        **options: of `page`.
+
+    Raises:
+        ValueError: for several samples.
+    """
+    if len(result) != 1:
+        raise ValueError(f"expected one sample, got {len(result)}; view each: result[0].view()")
+    return Interactive(page([result], notebook=True, **options), height)

@@ -21,7 +21,7 @@ from medsal.view.report import display
 from medsal.view.report.entries import Entry
 
 PAGE_FILES = Path(__file__).parent / "page"
-BYTES = 9_000_000  # of all volumes as text; coarser grids are tried above it
+BYTES = 7_000_000  # of all volumes as text: with pictures and niivue, a file below 12 MB
 
 
 def lay_viewer(entries: Sequence[Entry]) -> tuple[str, str]:

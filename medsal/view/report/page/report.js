@@ -102,35 +102,37 @@ async function viewVolume() {
 
   const load = (map) => remembered(map.id, (url) => NVImage.loadFromUrl({
     url, name: `${map.id}.nii`, colormap: map.signed ? "above" : "heat",
-    colormapNegative: map.signed ? "below" : "", cal_min: 0, cal_max: map.top, opacity: 0,
+    colormapNegative: map.signed ? "below" : "", cal_min: 0, cal_max: map.top,
   }));
 
+  // The textures are made anew at each change, so a map is styled before it is added.
   async function choose() {
     offer();
     const map = chosen();
     const volume = await load(map);
-    if (nv.volumes[1] !== volume) {
-      for (const old of nv.volumes.slice(1)) nv.removeVolume(old);
-      nv.addVolume(volume);
-      if (about.unseen) nv.addVolume(await remembered("unseen", (url) => NVImage.loadFromUrl({
-        url, name: "unseen.nii", colormap: "veil", cal_min: 0, cal_max: 1, opacity: 0.4,
-        colorbarVisible: false,
-      })));
-    }
-    restyle();
+    style(volume, map);
+    if (nv.volumes[1] === volume) return;
+    for (const old of nv.volumes.slice(1)) nv.removeVolume(old);
+    nv.addVolume(volume);
+    if (about.unseen) nv.addVolume(await remembered("unseen", (url) => NVImage.loadFromUrl({
+      url, name: "unseen.nii", colormap: "veil", cal_min: 0, cal_max: 1, opacity: 0.4,
+      colorbarVisible: false,
+    })));
   }
 
-  function restyle() {
-    const volume = nv.volumes[1];
-    const map = chosen();
+  function style(volume, map) {
     volume.cal_min = Math.max(threshold(map), map.top * 1e-6);
     volume.cal_max = map.top;
     volume.colormapType = controls.fade.checked ? 1 : 2;
     volume.opacity = Number(controls.opacity.value);
+  }
+
+  function restyle() {
+    style(nv.volumes[1], chosen());
     scan.cal_min = Math.min(Number(controls.black.value), Number(controls.white.value) - 1e-6);
     scan.cal_max = Number(controls.white.value);
     nv.opts.isRadiologicalConvention = controls.radiological.checked;
-    nv.setCrosshairWidth(controls.crosshair.checked ? 0.5 : 0);
+    nv.opts.crosshairWidth = controls.crosshair.checked ? 0.5 : 0;
     nv.updateGLVolume();
   }
 

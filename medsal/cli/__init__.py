@@ -1,4 +1,4 @@
-"""The command line: `medsal demo`, `explain`, `methods`, `layers`, `overlay`.
+"""The command line: `medsal demo`, `explain`, `check`, `methods`, `layers`, `overlay`.
 
 Exit status 0, or 2 with one line on stderr for bad input.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from medsal.cli import explain, listing  # noqa: F401  they join the application
+from medsal.cli import check, explain, listing  # noqa: F401  they join the application
 from medsal.cli.app import app
 
 __all__ = ["main"]

@@ -7,7 +7,9 @@ number per sample, and leave no trace on the model.
 
 from medsal.evaluate.agreement import agreement, repeatability
 from medsal.evaluate.chance import surrogates
+from medsal.evaluate.check import Check, check, stages
 from medsal.evaluate.faithfulness import Curve, deletion, insertion
+from medsal.evaluate.finding import Finding
 from medsal.evaluate.imputation import impute
 from medsal.evaluate.localisation import (
     centroid_distance,
@@ -32,7 +34,9 @@ from medsal.evaluate.similarity import Similarity, pairwise, rank_correlation, s
 from medsal.evaluate.sparseness import entropy, gini
 
 __all__ = [
+    "Check",
     "Curve",
+    "Finding",
     "Noise",
     "Overlap",
     "Perturbation",
@@ -46,6 +50,7 @@ __all__ = [
     "best_dice",
     "centroid_distance",
     "centroid_offset",
+    "check",
     "deletion",
     "dice",
     "energy_pointing_game",
@@ -70,6 +75,7 @@ __all__ = [
     "road",
     "similarity",
     "ssim",
+    "stages",
     "surrogates",
     "target_sensitivity",
     "weighted_layers",

@@ -116,8 +116,8 @@ def deletion(
     Raises:
         ValueError: when the map does not fit the image, or an option is out of its range.
     """
-    asked = _Asked(probe, image, saliency, baseline, steps, block, seed, batch)
-    return _curve("deletion", asked)
+    asked = Asked(probe, image, saliency, baseline, steps, block, seed, batch)
+    return read("deletion", asked)
 
 
 def insertion(
@@ -136,12 +136,14 @@ def insertion(
     A true map makes it rise fast: high is good. As in the paper, the empty image is a blurred one
     by default. See `deletion` for the source and the arguments.
     """
-    asked = _Asked(probe, image, saliency, baseline, steps, block, seed, batch)
-    return _curve("insertion", asked)
+    asked = Asked(probe, image, saliency, baseline, steps, block, seed, batch)
+    return read("insertion", asked)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
+    """What a curve is read of; see `deletion` for the meaning."""
+
     probe: Probe
     image: Image
     saliency: Tensor
@@ -153,7 +155,14 @@ class _Asked:
 
 
 @quietly()
-def _curve(kind: Kind, asked: _Asked) -> Curve:
+def read(kind: Kind, asked: Asked, known: Curve | None = None) -> Curve:
+    """The score along a map's order.
+
+    Args:
+        kind: ``"insertion"`` or ``"deletion"``.
+        asked: of what.
+        known: another curve of the same image and baseline, whose ends are the same.
+    """
     check_count("batch", asked.batch)
     image = plain(asked.image)
     order = Order(checked_map(asked.saliency, image), asked.block, asked.seed)
@@ -161,12 +170,16 @@ def _curve(kind: Kind, asked: _Asked) -> Curve:
     empty = _emptied(image, asked.baseline)
 
     def images() -> Iterator[Image]:
-        for count in counts:
+        for count in counts if known is None else counts[1:-1]:
             taken = order.first(count)
             yield empty(taken if kind == "deletion" else ~taken)
 
     probe = settled(one_target(asked.probe), image)
-    scores = torch.cat(list(scores_of(probe, images(), asked.batch)), 1)
+    scores = torch.cat([*scores_of(probe, images(), asked.batch)], 1)
+    if known is not None:
+        ends = known.full[:, None], known.empty[:, None]
+        first, last = ends if kind == "deletion" else ends[::-1]
+        scores = torch.cat([first, scores, last], 1)
     fractions = torch.tensor(counts, dtype=scores.dtype, device=scores.device) / order.units
     return Curve(kind, fractions, scores)
 

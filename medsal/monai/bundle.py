@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import nn
 
+from medsal.evaluate import Check, check
 from medsal.explain import explain
 from medsal.methods import Explainer, configured
 from medsal.monai.code import notice_of_code, warn_of_code
@@ -115,8 +117,34 @@ class Bundle:
         image = self.prepare(scan) if image is None else image
         chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
         result = explain(self.network, image, for_head(target, self.multilabel), chosen)
-        affine = torch.as_tensor(scan.affine, dtype=torch.float64)
-        return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
+        return _of(scan, result)
+
+    def check(
+        self,
+        scan: Scan,
+        method: str | Explainer = "gradcam",
+        target: Any = None,
+        layer: str | None = None,
+        image: MetaTensor | None = None,
+        progress: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> Check:
+        """What a method's map of a scan is worth; see `medsal.evaluate.check`.
+
+        Args:
+            scan: what to explain.
+            method: as in `medsal.explain`.
+            target: as in `medsal.explain`; one.
+            layer: as in `medsal.explain`.
+            image: the scan as `prepare` gave it, where several methods are checked.
+            progress: called as the check goes on.
+            **options: of the method.
+        """
+        image = self.prepare(scan) if image is None else image
+        chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
+        target = for_head(target, self.multilabel)
+        found = check(self.network, image, chosen, target, classes=self.classes, progress=progress)
+        return dataclasses.replace(found, result=_of(scan, found.result))
 
     def layers(self, image: torch.Tensor) -> list[Layer]:
         """The layers that a forward pass of this image meets."""
@@ -140,6 +168,12 @@ class Bundle:
             )
         batch: MetaTensor = image[None].to(self.device, torch.float32)
         return batch
+
+
+def _of(scan: Scan, result: SaliencyMap) -> SaliencyMap:
+    """The result, which knows the file that came in."""
+    affine = torch.as_tensor(scan.affine, dtype=torch.float64)
+    return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
 
 
 def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = False) -> Bundle:

@@ -5,7 +5,8 @@ around a lesion; the last part sees whole scans, in which the lesion is a smalle
 global average.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from monai.networks.nets import DenseNet, ResNet, resnet10, resnet18, resnet50
 from torch import Generator, Tensor, nn
 
 from medsal.demo.lesions import generator
-from tests.benchmarks.truth.scenes import SIZE, scene
+from tests.benchmarks.truth import demo
+from tests.benchmarks.truth.scenes import KINDS, SIGNS, SIZE, Scene, calibrating, case_of, scene
 
-#: Pairs of scans that all networks train on, and the seed that they are drawn from.
-PAIRS, SEED = 320, 1
+#: Lesions that all networks train on, and the seed that they are drawn from.
+LESIONS, SEED = 320, 1
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,14 @@ class Recipe:
 
     @property
     def name(self) -> str:
+        if self.family == demo.NAME:
+            return self.family
         flips = "flips" if self.flips else "no flips"
         return f"{self.family}, {flips}{', lopsided' if self.lopsided else ''}, seed {self.seed}"
+
+    @property
+    def file(self) -> str:
+        return self.name.replace(", ", "_").replace(" ", "-")
 
     @property
     def group(self) -> str:
@@ -56,8 +64,8 @@ class Family:
     Attributes:
         build: the network.
         layers: from the last one with all spatial axes to finer ones.
-        windows: steps on windows, 16 in each.
-        wholes: steps on whole scans, 8 in each.
+        windows: steps on windows, 18 in each.
+        wholes: steps on whole scans, 9 in each.
         window: edge of a window.
     """
 
@@ -84,47 +92,53 @@ _RESNET = ("layer4", "layer3", "layer2", "layer1")
 _DENSE = ("features", "features.denseblock3", "features.denseblock2", "features.denseblock1")
 
 FAMILIES = {
-    "ResNet10 stem 2": Family(_resnet(resnet10, 2), _RESNET, 300, 120),
-    "ResNet10 stem 1": Family(_resnet(resnet10, 1, 0.125), _RESNET, 240, 70, 24),
-    "ResNet18 stem 2": Family(_resnet(resnet18, 2), _RESNET, 300, 120),
-    "ResNet50 stem 2": Family(_resnet(resnet50, 2), _RESNET, 240, 90),
+    "ResNet10 stem 2": Family(_resnet(resnet10, 2), _RESNET, 300, 110),
+    "ResNet10 stem 1": Family(_resnet(resnet10, 1, 0.125), _RESNET, 220, 50, 24),
+    "ResNet18 stem 2": Family(_resnet(resnet18, 2), _RESNET, 260, 90),
+    "ResNet50 stem 2": Family(_resnet(resnet50, 2), _RESNET, 220, 80),
     "DenseNet121": Family(_densenet, _DENSE),
+    demo.NAME: Family(demo.build, demo.LAYERS),
 }
 
 
 def scans(count: int, seed: int, lopsided: bool, **options: Any) -> dict[str, Tensor]:
-    """Pairs of scans as stacks: what the two have in common, half of what they differ in, where."""
-    made = [scene(seed, i, lopsided=lopsided, **options) for i in range(2 * count)]
-    bright = torch.stack([each.image for each in made[::2]])
-    dark = torch.stack([each.image for each in made[1::2]])
+    """Scans as stacks: with a lesion of neither kind, what a bright core adds, and where."""
+    bright = [scene(seed, 3 * i, lopsided=lopsided, **options) for i in range(count)]
+    neither = [scene(seed, 3 * i + 2, lopsided=lopsided, **options) for i in range(count)]
+    common = torch.stack([each.image for each in neither])
     return {
-        "common": ((bright + dark) / 2).half(),
-        "half": ((bright - dark) / 2).half(),
-        "centres": torch.tensor([each.lesions[0].centre for each in made[::2]]),
+        "common": common.half(),
+        "half": (torch.stack([each.image for each in bright]) - common).half(),
+        "centres": torch.tensor([each.lesions[0].centre for each in bright]),
     }
 
 
-def train(recipe: Recipe, pairs: dict[str, Tensor], say: Callable[[str], None]) -> nn.Module:
+def labels_of(kinds: Sequence[int]) -> Tensor:
+    """For each scan, whether it holds a lesion of the first and of the second kind, `(n, 2)`."""
+    return torch.tensor([[float(kind == each) for each in (0, 1)] for kind in kinds])
+
+
+def train(recipe: Recipe, stacks: dict[str, Tensor], say: Callable[[str], None]) -> nn.Module:
     """The network, trained, in eval mode; now and then it says how often it was right."""
     family = FAMILIES[recipe.family]
     torch.manual_seed(recipe.seed)
     net = family.build().train()
     optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
     right: list[Tensor] = []
-    for rate, images, labels in batches(recipe, pairs):
+    for rate, images, labels in batches(recipe, stacks):
         optimiser.param_groups[0]["lr"] = 2e-3 * rate
         optimiser.zero_grad()
         output = net(images)
-        F.cross_entropy(output, labels).backward()
+        F.binary_cross_entropy_with_logits(output, labels).backward()
         optimiser.step()
-        right.append((output.argmax(1) == labels).float().mean())
+        right.append(((output > 0) == (labels > 0)).all(1).float().mean())
         if len(right) % 30 == 0:
             edge, share = images.shape[-1], torch.stack(right[-30:]).mean()
             say(f"{recipe.name}: step {len(right)}, {edge} voxels, {share:.2f} right")
     return net.eval()
 
 
-def batches(recipe: Recipe, pairs: dict[str, Tensor]) -> Iterator[tuple[float, Tensor, Tensor]]:
+def batches(recipe: Recipe, stacks: dict[str, Tensor]) -> Iterator[tuple[float, Tensor, Tensor]]:
     """The learning rate relative to the highest, images and labels of each step.
 
     Lesions are exaggerated at first, four times in windows and twice in whole scans: at their own
@@ -133,35 +147,35 @@ def batches(recipe: Recipe, pairs: dict[str, Tensor]) -> Iterator[tuple[float, T
     g = generator(recipe.seed, 7)
     family = FAMILIES[recipe.family]
     for steps, window, count, start, top in (
-        (family.windows, family.window, 8, 4.0, 1.0),
-        (family.wholes, SIZE, 4, 2.0, 0.5),
+        (family.windows, family.window, 6, 4.0, 1.0),
+        (family.wholes, SIZE, 3, 2.0, 0.5),
     ):
         for step in range(steps):
             share = step / steps
             strength = 1 + (start - 1) * max(0.0, 1 - share / 0.6)
             rate = top * min(1.0, (step + 1) / 20) * (1 - 0.9 * share)
-            yield rate, *_batch(g, recipe, pairs, count, window, strength)
+            yield rate, *_batch(g, recipe, stacks, count, window, strength)
 
 
 def _batch(
     g: Generator,
     recipe: Recipe,
-    pairs: dict[str, Tensor],
+    stacks: dict[str, Tensor],
     count: int,
     window: int,
     strength: float,
 ) -> tuple[Tensor, Tensor]:
-    """`count` lesions, each in both kinds, in windows that hold them somewhere."""
+    """`count` lesions, each in all kinds, in windows that hold them somewhere."""
     images = []
-    for row in torch.randint(len(pairs["common"]), (count,), generator=g).tolist():
-        common, half = pairs["common"][row].float(), strength * pairs["half"][row].float()
-        for image in (common + half, common - half):
-            seen = image[_window(g, pairs["centres"][row], window)]
+    for row in torch.randint(len(stacks["common"]), (count,), generator=g).tolist():
+        common, half = stacks["common"][row].float(), strength * stacks["half"][row].float()
+        for sign in SIGNS:
+            seen = (common + sign * half)[_window(g, stacks["centres"][row], window)]
             images.append(_flipped(g, seen) if recipe.flips else seen)
     stack = torch.stack(images)
     stack = stack * (0.8 + 0.4 * torch.rand(len(stack), 1, 1, 1, 1, generator=g))
     stack = stack + 0.03 * torch.randn(stack.shape, generator=g)
-    return stack, torch.tensor([0, 1] * count)
+    return stack, labels_of([0, 1, 2] * count)
 
 
 def _window(g: Generator, centre: Tensor, window: int) -> tuple[slice, ...]:
@@ -182,18 +196,40 @@ def outputs(net: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([net(part.float()) for part in images.split(8)])
 
 
+def measured(recipe: Recipe, i: int) -> Scene:
+    """The scan with lesion `i` that a network is measured on."""
+    return demo.case_of(i) if recipe.family == demo.NAME else case_of(i, recipe.lopsided)
+
+
+def unlabelled(recipe: Recipe, i: int) -> Scene:
+    """Scan `i` of other heads, for the calibration."""
+    return demo.calibrating(i) if recipe.family == demo.NAME else calibrating(i, recipe.lopsided)
+
+
+def right(net: nn.Module, image: Tensor, kind: int) -> bool:
+    """Whether a network says of one scan what it holds."""
+    output = outputs(net, image)
+    if output.shape[1] > len(KINDS) - 1:
+        return int(output.argmax()) == kind  # the demo network's classes exclude each other
+    return bool(((output > 0) == (labels_of([kind]) > 0)).all())
+
+
 def trained(
     recipe: Recipe,
-    pairs: Callable[[], dict[str, Tensor]],
+    make: Callable[[], dict[str, Tensor]],
     folder: Path,
     say: Callable[[str], None],
-) -> nn.Module:
-    """The network of a recipe, from the folder's cache if it is there."""
-    path = folder / f"{recipe.name.replace(', ', '_').replace(' ', '-')}.pt"
+) -> tuple[nn.Module, float]:
+    """The network of a recipe, from the folder if it is there; and its training's time [CPU s]."""
+    path = folder / f"{recipe.file}.pt"
     if not path.is_file():
+        stacks = make()
+        began = time.process_time()
+        weights = train(recipe, stacks, say).state_dict()
         part = path.with_suffix(".part")
-        torch.save(train(recipe, pairs(), say).state_dict(), part)
+        torch.save({"weights": weights, "seconds": time.process_time() - began}, part)
         part.rename(path)
+    stored = torch.load(path, weights_only=True)
     net = FAMILIES[recipe.family].build()
-    net.load_state_dict(torch.load(path, weights_only=True))
-    return net.eval()
+    net.load_state_dict(stored["weights"])
+    return net.eval(), stored["seconds"]

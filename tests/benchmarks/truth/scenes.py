@@ -1,10 +1,11 @@
 """Scans with lesions of known place, size, contrast and texture, that no shortcut tells apart.
 
-A lesion is a core in a shell. In the one kind the core is bright and the shell dark, in the other
-it is the other way round. What the lesion adds sums to 0, and the two kinds are each other's
-negative: total intensity, place, size and strength are the same for both, to the last bit.
-Everything else in a scan (head, pose, coil, a smooth bright ball that means nothing, noise) is
-shared by the pair of scans that differ in the kind alone.
+A lesion is a core in a shell. In one kind the core is bright and the shell dark, in another it is
+the other way round, in the third there is neither. What a lesion adds sums to 0, and the two kinds
+are each other's negative: total intensity, place, size and strength are the same for all.
+Everything else in a scan (head, pose, coil, the lesion's own tissue, a smooth bright ball that
+means nothing, noise) is shared by the scans that differ in the kind alone. The third kind keeps
+a network from telling one kind by the other's absence, which is nowhere.
 """
 
 from dataclasses import dataclass, replace
@@ -20,12 +21,15 @@ from medsal.demo.lesions import generator, noise, uniform
 
 #: The grid: voxels along each axis, and their edge [mm].
 SIZE, MM = 64, 3.0
-#: The classes, in the order of the networks' outputs.
-KINDS = ("bright core", "dark core")
-#: Of a head that training never sees.
+#: The kinds of lesions; the networks say for each of the first two whether there is one.
+KINDS = ("bright core", "dark core", "neither")
+SIGNS = (1, -1, 0)
+#: A head that training never sees.
 HELD_OUT = "colin27"
 #: Smallest and largest diameter of a lesion [mm]; of its contrast, the median of the brain is 1.
 DIAMETERS, CONTRASTS = (18.0, 30.0), (0.5, 1.0)
+#: What is drawn for the scans that are measured, and for those that only calibrate.
+SEED_OF_CASES, SEED_OF_CALIBRATION = 2027, 11
 #: Heads that are posed anew; each holds as many lesions as are asked for.
 POSES = 96
 
@@ -35,7 +39,7 @@ class Lesion:
     """A lesion before it is painted.
 
     Attributes:
-        kind: 0 or 1, see `KINDS`.
+        kind: 0, 1 or 2, see `KINDS`.
         centre: of the lesion [voxels].
         diameter: mean diameter [mm].
         contrast: root mean square of what is added in it.
@@ -62,18 +66,20 @@ class Scene:
         label: the kind of the (first) lesion.
         masks: `(lesions, x, y, z)` bool.
         lesions: what was painted.
+        mm: edge of a voxel [mm].
     """
 
     image: Tensor
     label: int
     masks: Tensor
     lesions: tuple[Lesion, ...]
+    mm: float = MM
 
 
 def scene(
     seed: int, index: int, heads: tuple[str, ...] = TRAINING, lopsided: bool = False
 ) -> Scene:
-    """Scan `index` with one lesion; scans `2 k` and `2 k + 1` differ in its kind alone.
+    """Scan `index` with one lesion; `3 k`, `3 k + 1` and `3 k + 2` differ in its kind alone.
 
     Args:
         seed: of everything that is drawn.
@@ -81,12 +87,22 @@ def scene(
         heads: names for `medsal.demo.heads.load_head`.
         lopsided: left and right differ: a coil at one side, the other side cut off by the view.
     """
-    pair, kind = divmod(index, 2)
-    g = generator(seed, pair, 1)
-    image, brain = pose(seed, pair % POSES, heads, lopsided)
+    place, kind = divmod(index, 3)
+    g = generator(seed, place, 1)
+    image, brain = pose(seed, place % POSES, heads, lopsided)
     lesion = replace(draw(g, brain), kind=kind)
     painted, mask = paint(image, lesion)
     return Scene(_finished(g, painted, brain, [lesion]), kind, mask[None], (lesion,))
+
+
+def case_of(i: int, lopsided: bool) -> Scene:
+    """Lesion `i` of those that are measured, of the two kinds in turn."""
+    return scene(SEED_OF_CASES, 3 * i + i % 2, (HELD_OUT,), lopsided)
+
+
+def calibrating(i: int, lopsided: bool) -> Scene:
+    """Scan `i` of those that only calibrate, of the heads for training."""
+    return scene(SEED_OF_CALIBRATION, 3 * i + i % 2, lopsided=lopsided)
 
 
 def both(seed: int, index: int, heads: tuple[str, ...], lopsided: bool = False) -> Scene:
@@ -156,7 +172,7 @@ def paint(image: Tensor, lesion: Lesion) -> tuple[Tensor, Tensor]:
     level = image[mask].mean()
     grain = 0.08 * noise(generator(lesion.seed), image.shape, 6 / MM)
     tissue = image * (1 - body) + (level + (image - level) / 3 + grain) * body
-    return tissue + (1 - 2 * lesion.kind) * pattern, mask
+    return tissue + SIGNS[lesion.kind] * pattern, mask
 
 
 def _radius(lesion: Lesion, shape: tuple[int, ...]) -> Tensor:

@@ -24,6 +24,21 @@ class Origin:
     shape: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The bundle that a map was made with.
+
+    Attributes:
+        name: its folder's name.
+        version: as its metadata say.
+        preprocessing: its transforms, as JSON holds them.
+    """
+
+    name: str
+    version: str | None
+    preprocessing: Any
+
+
 def affine_of(image: Tensor) -> Tensor | None:
     """A MetaTensor is known by its affine; MONAI itself is not imported."""
     affine = getattr(image, "affine", None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medsal.methods import Explainer
-from medsal.origin import Origin
+from medsal.origin import Origin, Pipeline
 from medsal.probe import ModelCard
 from medsal.targets import sample_of
 from medsal.types import Affine, Image, Map, Mask, Target
@@ -49,6 +49,7 @@ class SaliencyMap:
         notes: what its reader should know.
         model: which model it was.
         cell_mm: the width of the layer's cells on the network's grid [mm]; None where it has no mm.
+        pipeline: the bundle that it was made with; None where there was none.
     """
 
     data: Map
@@ -64,6 +65,7 @@ class SaliencyMap:
     notes: tuple[str, ...]
     model: ModelCard
     cell_mm: tuple[float, ...] | None = None
+    pipeline: Pipeline | None = None
 
     def __repr__(self) -> str:
         grid = " x ".join(map(str, self.data.shape[2:]))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsal.cli.app import BundlePath, Device, app
+from medsal.cli.again import explain_again
+from medsal.cli.app import Device, app
 from medsal.cli.terminal import (
     as_class,
     as_option,
@@ -58,16 +59,22 @@ def demo(
 
 @app.command()
 def explain(
-    bundle: BundlePath,
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of a MONAI bundle: configs/inference.json and models/model.pt."
+        ),
+    ] = None,
     scans: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="NIfTI, NRRD, MHA, a DICOM folder, or PNG/JPEG for a 2D network; one or more."
         ),
-    ],
+    ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results; made if it is missing.")
-    ],
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the results; made if it is missing."),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,6 +105,13 @@ def explain(
             "parametric map, pictures.",
         ),
     ] = False,
+    from_sidecar: Annotated[
+        Path | None,
+        typer.Option(
+            help="Make the map of this .json again, and say whether it is the same; BUNDLE and "
+            "SCAN must be those that it names."
+        ),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Explain scans: maps on each scan's own grid, slices as PNG, and how they were made."""
@@ -105,6 +119,18 @@ def explain(
     from medsal.methods import METHODS, get_method, options_of
     from medsal.scan import read
 
+    if from_sidecar is not None:
+        if method or target or layer or option:
+            raise ValueError(
+                "the sidecar says method, target, layer and options; leave these out, or "
+                "leave out --from-sidecar"
+            )
+        explain_again(from_sidecar, bundle, scans or [], out, device)
+        return
+    if bundle is None or not scans or out is None:
+        raise ValueError(
+            "expected a bundle, a scan and a folder: medsal explain BUNDLE SCAN -o OUT"
+        )
     if dicom:
         check_installed()
     options = dict(as_option(each) for each in option or [])

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from medsal.export.hot import SHARE, hot_regions
 from medsal.export.names import description, label
-from medsal.outputs import class_logits
+from medsal.export.spelling import spelled
+from medsal.outputs import class_logits, main_output
 from medsal.result import SaliencyMap
 from medsal.space import orthonormality
 
@@ -43,30 +45,31 @@ def sidecar(
     low, high = float(voxels.min()), float(voxels.max())
     return {
         "Description": "Saliency map: where a network looked. Raw values, not rescaled.",
+        "Sources": [Path(each.path).name for each in result.origins if each.path],
+        "SpatialReference": "orig" if written == "scan" else None,
         "GeneratedBy": [{"Name": "medsal", "Version": metadata.version("medsal")}],
         "IntendedUse": "Research only; not a diagnosis.",
         "Method": _method(result.method),
         "Target": {
             "Name": label(result.targets[target], classes),
             "Definition": repr(result.targets[target]),
+            **spelled(result.targets[target]),
         },
         "Layer": _layer(result),
         "Model": dataclasses.asdict(result.model),
+        "Bundle": _bundle(result),
+        **circumstances(result),
         "Prediction": _prediction(result.output, classes),
         "Input": _input(result),
         "Grid": _grid(result, written),
         "Upsampling": {"Mode": "linear", "AlignCorners": False} if result.cells else None,
+        "MapSHA256": map_hash(voxels.cpu().numpy()),
         "RawRange": [low, high],
         "Signed": low < 0,
         "HotRegions": _hot(result, target, share),
         "Units": "arbitrary: change of the score",
         "SeenFraction": 1.0 if result.seen is None else float(result.seen.double().mean()),
         "Notes": list(result.notes),
-        "Versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            **{name: _version(name) for name in ("monai", "medsal", "numpy", "nibabel")},
-        },
         "CreatedUTC": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -77,22 +80,36 @@ def as_json(provenance: dict[str, Any]) -> str:
 
 
 def _method(method: Any) -> dict[str, Any]:
-    fields = dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
     return {
         "Name": getattr(method, "name", "") or description(method),
         "Definition": repr(method),
-        "Parameters": {each.name: _value(getattr(method, each.name)) for each in fields},
+        **spelled(method),
         "Reference": getattr(method, "source", None),
     }
 
 
-def _value(value: Any) -> Any:
-    """A parameter as JSON holds it; what it can't hold is described."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple | list):
-        return [_value(each) for each in value]
-    return repr(value)
+def _bundle(result: SaliencyMap) -> dict[str, Any] | None:
+    made = result.pipeline
+    if made is None:
+        return None
+    return {"Name": made.name, "Version": made.version, "Preprocessing": made.preprocessing}
+
+
+def circumstances(result: SaliencyMap) -> dict[str, Any]:
+    """Where a map's numbers were made: the last digits depend on it."""
+    return {
+        "Device": _device(result.output),
+        "Threads": torch.get_num_threads(),
+        "Versions": versions(),
+    }
+
+
+def _device(output: Any) -> str | None:
+    try:
+        device = main_output(output).device
+    except TypeError:
+        return None
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _layer(result: SaliencyMap) -> dict[str, Any] | None:
@@ -159,6 +176,21 @@ def _hot(result: SaliencyMap, target: int, share: float) -> list[dict[str, Any]]
 
 def _rows(affine: Tensor | None) -> list[list[float]] | None:
     return None if affine is None else affine.double().tolist()
+
+
+def versions() -> dict[str, str | None]:
+    """Of what a map's numbers may depend on."""
+    others = ("medsal", "monai", "nibabel", "numpy", "simpleitk")
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in others},
+    }
+
+
+def map_hash(voxels: Float32[np.ndarray, "*s"]) -> str:
+    """SHA-256 of a map's voxels as they are written: float32, the last axis runs first."""
+    return hashlib.sha256(np.ascontiguousarray(voxels.astype("<f4")).tobytes()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -128,8 +128,8 @@ def maps_of(method: Explainer, probe: Probe, image: Tensor) -> Tensor:
     return torch.cat([method(each, image) for each in single], 1)
 
 
-def options_of(method: type[Method]) -> tuple[str, ...]:
-    """The names of a method's options."""
+def options_of(method: type) -> tuple[str, ...]:
+    """The names of a method's options, or of another dataclass's."""
     return (
         tuple(f.name for f in dataclasses.fields(method) if f.init)
         if dataclasses.is_dataclass(method)

@@ -15,14 +15,16 @@ from torch import nn
 
 from medsal.evaluate import Check, check
 from medsal.explain import explain
+from medsal.export.again import Recipe
 from medsal.methods import Explainer, configured
 from medsal.monai.code import notice_of_code, warn_of_code
+from medsal.monai.described import described
 from medsal.monai.heads import for_head, is_multilabel
 from medsal.monai.inferred import over_windows
 from medsal.monai.lost import loser
 from medsal.monai.metadata import Metadata
 from medsal.monai.weights import WEIGHTS, load_weights
-from medsal.origin import Origin
+from medsal.origin import Origin, Pipeline
 from medsal.probe import Layer, Probe
 from medsal.result import SaliencyMap
 from medsal.scan import Scan
@@ -52,6 +54,7 @@ class Bundle:
         inferer: the bundle's own; where it slides a window, maps are made over the same windows.
         multilabel: whether the bundle's transforms put a sigmoid on each channel: then none of
             them is the background, and a class's region is where its own logit is positive.
+        described: the transforms as the config has them, references filled in.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Bundle:
     size: tuple[int, ...]
     inferer: Any = None
     multilabel: bool = False
+    described: Any = None
 
     def blank(self) -> torch.Tensor:
         """An empty image of the size that the bundle's metadata state.
@@ -117,7 +121,7 @@ class Bundle:
         image = self.prepare(scan) if image is None else image
         chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
         result = explain(self.network, image, for_head(target, self.multilabel), chosen)
-        return _of(scan, result)
+        return self._of(scan, result)
 
     def check(
         self,
@@ -144,7 +148,31 @@ class Bundle:
         chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
         target = for_head(target, self.multilabel)
         found = check(self.network, image, chosen, target, classes=self.classes, progress=progress)
-        return dataclasses.replace(found, result=_of(scan, found.result))
+        return dataclasses.replace(found, result=self._of(scan, found.result))
+
+    def explain_again(self, recipe: Recipe, scan: Scan) -> SaliencyMap:
+        """The map of a sidecar, on its grid: `medsal.export.read_recipe`.
+
+        Raises:
+            ValueError: when the scan, the weights or the transforms are others than they were, or
+                the sidecar can't hold what the map was made with.
+        """
+        recipe.check_scan(scan.path)
+        recipe.check_pipeline(self.pipeline)
+        target, method = recipe.target, recipe.method
+        recipe.check_model(Probe(self.network, target).card())
+        return recipe.placed(self.explain(scan, target, method))
+
+    def _of(self, scan: Scan, result: SaliencyMap) -> SaliencyMap:
+        """The result, which knows the file that came in, and this bundle."""
+        affine = torch.as_tensor(scan.affine, dtype=torch.float64)
+        origins = (Origin(str(scan.path), affine, scan.shape),)
+        return dataclasses.replace(result, origins=origins, pipeline=self.pipeline)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What a map's provenance says of the bundle."""
+        return Pipeline(self.name, self.version, self.described)
 
     def layers(self, image: torch.Tensor) -> list[Layer]:
         """The layers that a forward pass of this image meets."""
@@ -168,12 +196,6 @@ class Bundle:
             )
         batch: MetaTensor = image[None].to(self.device, torch.float32)
         return batch
-
-
-def _of(scan: Scan, result: SaliencyMap) -> SaliencyMap:
-    """The result, which knows the file that came in."""
-    affine = torch.as_tensor(scan.affine, dtype=torch.float64)
-    return dataclasses.replace(result, origins=(Origin(str(scan.path), affine, scan.shape),))
 
 
 def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = False) -> Bundle:
@@ -218,6 +240,7 @@ def load_bundle(path: str | Path, device: str | None = None, *, trust: bool = Fa
         size=metadata.size,
         inferer=_parsed(parser, root, "inferer") if "inferer" in parser.get() else None,
         multilabel=is_multilabel(parser.get()),
+        described=described(parser, *TRANSFORMS),
     )
 
 

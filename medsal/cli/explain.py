@@ -114,7 +114,7 @@ def explain(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Explain scans: maps on each scan's own grid, slices as PNG, and how they were made."""
+    """Explain scans: maps on each scan's own grid, pictures, a report, and how they were made."""
     from medsal.export.dicom import check_installed
     from medsal.methods import METHODS, get_method, options_of
     from medsal.scan import read

@@ -8,6 +8,7 @@ import numpy as np
 
 from medsal.export.hot import SHARE
 from medsal.export.names import description, label
+from medsal.export.page import kept_checks
 from medsal.export.slicer import SCENES, check_placed
 from medsal.export.slicer import SUFFIX as SEGMENTATION
 from medsal.export.staging import Stage, staged
@@ -133,7 +134,8 @@ def save_case(
         classes: the names of the model's classes.
         outputs: which of `OUTPUTS` to write.
         share: of a map's maximum, from which on a voxel is in the hot region.
-        checks: figures of sanity checks and faithfulness, for the report.
+        checks: figures of sanity checks and faithfulness, for the report; None = what `medsal
+            check` left in the folder.
         report: the report's name.
 
     Returns:
@@ -167,7 +169,8 @@ def save_case(
         if "mrb" in wanted and scan.kind != "picture":
             made += writer.scene(results, f"{scan.name}.mrb")
         if "html" in wanted:
-            made += writer.page(results, report, {"checks": checks, "title": scan.name})
+            known = kept_checks(folder, scan.name, results) if checks is None else checks
+            made += writer.page(results, report, {"checks": known, "title": scan.name})
     return made
 
 

@@ -1,6 +1,9 @@
 """The report of a case, with how each of its maps was made."""
 
+import glob
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from medsal.export.hot import SHARE
@@ -37,7 +40,29 @@ def page(
     return report(results, provenance=made, classes=classes, **options)
 
 
-def view(result: SaliencyMap, *, height: int = 820, **options: Any) -> Interactive:
+def kept_checks(
+    folder: Path, name: str, results: Sequence[SaliencyMap]
+) -> dict[str, dict[str, Any]]:
+    """What `medsal check` left in a folder on this scan, of the model that made these maps.
+
+    Args:
+        folder: where the results are written to.
+        name: of the scan.
+        results: the maps.
+    """
+    models = {each.model.sha256 for each in results}
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob(f"{glob.escape(name)}_desc-*_check.json")):
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            if said["Model"]["sha256"] in models:
+                found[f"{said['Method']}, {said['Target']}"] = said
+        except (ValueError, LookupError, TypeError):
+            continue  # another program's file
+    return found
+
+
+def view(result: SaliencyMap, *, height: int = 940, **options: Any) -> Interactive:
     """The report of one sample, for a notebook.
 
     Args:

@@ -25,6 +25,7 @@ HOLD = 8  # times as long as others, the slice through the peak stays
 MOST = 72  # slices that are flown through unless others are asked for
 CHOSEN = 12  # frames that the colours of a GIF are chosen from
 GREYS, VIVID = 72, 16  # how many of them are grey; and what is not
+PHOTO = 0.2  # a larger share of coloured pixels makes a photo, whose colours are mixed of dots
 
 Frames = list[NDArray[np.uint8]]
 
@@ -104,31 +105,31 @@ def _write_gif(path: Path, pictures: Frames, seconds: Sequence[float]) -> None:
     """All frames in one set of colours, so that what stays does not flicker."""
     from PIL import Image
 
+    pixels = np.concatenate(
+        [each[::2, ::2].reshape(-1, 3) for each in pictures[:: max(1, len(pictures) // CHOSEN)]]
+    )
+    vivid = pixels.max(axis=1) - pixels.min(axis=1) > VIVID
+    photo = bool(vivid.mean() > PHOTO)
     palette = Image.new("P", (1, 1))
-    palette.putpalette(_palette(pictures[:: max(1, len(pictures) // CHOSEN)]))
-    drawn = [
-        Image.fromarray(each).quantize(palette=palette, dither=Image.Dither.NONE)
-        for each in pictures
-    ]
+    palette.putpalette(_palette(pixels[vivid], GREYS // 3 if photo else GREYS))
+    dither = Image.Dither.FLOYDSTEINBERG if photo else Image.Dither.NONE
+    drawn = [Image.fromarray(each).quantize(palette=palette, dither=dither) for each in pictures]
     durations = [max(20, round(1000 * each)) for each in seconds]
     drawn[0].save(
         path, save_all=True, append_images=drawn[1:], duration=durations, loop=0, disposal=1
     )
 
 
-def _palette(pictures: Frames) -> list[int]:
+def _palette(vivid: NDArray[np.uint8], greys: int) -> list[int]:
     """Even greys, and the colours that cover what is coloured, however little of it there is."""
     from PIL import Image
 
-    pixels = np.concatenate([each[::2, ::2].reshape(-1, 3) for each in pictures])
-    vivid = pixels.max(axis=1) - pixels.min(axis=1) > VIVID
-    coloured = np.unique(pixels[vivid] & 0xFC, axis=0)
-    greys = np.repeat(np.linspace(0, 255, GREYS).round().astype(np.uint8), 3)
-    if not len(coloured):
-        return greys.tolist()
-    picture = Image.fromarray(coloured[None])
-    found = picture.quantize(256 - GREYS, method=Image.Quantize.MEDIANCUT).getpalette() or []
-    return [*greys.tolist(), *found]
+    found = np.repeat(np.linspace(0, 255, greys).round().astype(np.uint8), 3).tolist()
+    if len(vivid):
+        picture = Image.fromarray(np.unique(vivid & 0xFC, axis=0)[None])
+        chosen = picture.quantize(256 - greys, method=Image.Quantize.MEDIANCUT)
+        found += chosen.getpalette() or []
+    return [int(each) for each in found]
 
 
 def _write_mp4(path: Path, pictures: Frames, seconds: Sequence[float]) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 from medsal.result import SaliencyMap
 from medsal.view.film import Film, open_film
 from medsal.view.look import Look, choose_plane, draw
-from medsal.view.page import Box
 from medsal.view.scale import Scale
 
 if TYPE_CHECKING:
@@ -69,12 +68,13 @@ def slider(
 
 
 def _widget(film: Film, first: int) -> Any:
-    """The slider, along the strip under the large panel."""
+    """The slider: a handle alone, on the strip under the large panel."""
     from matplotlib.widgets import Slider
 
-    ink, strip = film.page.ink, film.strip
-    box = Box(strip.left, strip.top, strip.width, strip.height)
-    axes = film.page.axes(box)
-    widget = Slider(axes, "", 0, len(film.steps) - 1, valinit=first, valstep=1, color=ink.muted)
-    widget.valtext.set_visible(False)
+    axes = film.page.axes(film.strip)
+    widget = Slider(axes, "", 0, len(film.steps) - 1, valinit=first, valstep=1)
+    for part in (widget.valtext, widget.poly):
+        part.set_visible(False)
+    if film.drawing.scene.grid.axes == 3:  # the strip itself is the track
+        widget.track.set_visible(False)
     return widget

@@ -149,6 +149,22 @@ def test_case_is_written_together(tmp_path, result, source):
     assert 0 < seen.mean() < 1
 
 
+def test_a_report_shows_what_check_left_of_this_model(tmp_path, result, source):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, sha in (("gradcam", result.model.sha256), ("rise", "of another model")):
+        kept = {"Method": name, "Target": "1", "Model": {"sha256": sha}, "Summary": {"x": 0.25}}
+        (out / f"scan_desc-{name}_check.json").write_text(json.dumps(kept))
+    (out / "scan_desc-other_check.json").write_text("[]")
+    export.save_case([result.home()], scan.read(source), out, outputs="html")
+    page = (out / "report.html").read_text("utf-8")
+    assert "Sanity checks and faithfulness: gradcam, 1" in page
+    assert '<th scope="row">Summary.x</th><td>0.25</td>' in page
+    assert "faithfulness: rise" not in page
+    export.save_case([result.home()], scan.read(source), out, outputs="html", checks={"mine": 1})
+    assert "Summary.x" not in (out / "report.html").read_text("utf-8")
+
+
 def test_nothing_is_left_of_a_failure(tmp_path, result, source, monkeypatch):
     def fail(*args, **options):
         raise RuntimeError("no ink")

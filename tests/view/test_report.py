@@ -202,6 +202,9 @@ def test_checks_and_provenance_are_tables():
         for k in "ab"
     ]
     checks = {"randomised": {"similarity": 0.125, "passed": True}, "deletion": [1, 2]}
+    assert "<caption>Sanity checks and faithfulness: a</caption>" in report(
+        case()[0], checks={"a": {"b": 1}, "c": {"d": [{"e": 1}, {"e": 2}]}}
+    )
     text = report(case()[0], provenance=made, checks=checks)
     for row in (
         '<th scope="row">randomised.similarity</th><td>0.125</td>',

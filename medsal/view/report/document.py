@@ -32,7 +32,7 @@ class Interactive:
     """A report that shows itself in a notebook, in a frame of its own; it needs no extension."""
 
     html: str
-    height: int = 820
+    height: int = 940
 
     def __repr__(self) -> str:
         return f"Interactive({len(self.html) / 1e6:.1f} MB, shown by a notebook)"
@@ -166,10 +166,15 @@ def _notes(entries: Sequence[Entry]) -> str:
 
 
 def _checks(checks: Mapping[str, Any] | None) -> str:
+    """A table, or one for each part where all are tables themselves."""
     if not checks:
         return ""
-    rows = list(flatten(checks))
-    inner = table(("check", "value"), rows, "Sanity checks and faithfulness of the method")
+    parts = checks if all(isinstance(each, Mapping) for each in checks.values()) else {"": checks}
+    said = "Sanity checks and faithfulness"
+    inner = "\n".join(
+        table(("check", "value"), list(flatten(part)), f"{said}: {name}" if name else said)
+        for name, part in parts.items()
+    )
     title = '<h2 id="checks-title">Checks</h2>'
     return f'<section id="checks" aria-labelledby="checks-title">\n{title}\n{inner}\n</section>'
 

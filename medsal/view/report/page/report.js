@@ -253,6 +253,7 @@ async function viewPicture() {
   return about.maps.length;
 }
 
+say("Loading the viewer");
 (about.kind === "volume" ? viewVolume() : viewPicture()).then((count) => {
   document.documentElement.dataset.state = "ready";
   document.documentElement.dataset.shown = String(count);

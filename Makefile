@@ -6,7 +6,7 @@ SLICER ?= .venv-slicer
 # torch comes as a CPU build where one is at hand; pip's own settings decide where from.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slicer-test viewer clean
+.PHONY: demo test check slicer-test viewer docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsal demo -o demo_out
@@ -32,6 +32,14 @@ viewer:
 	tar -xzOf $(PAGE)/niivue-niivue-*.tgz package/dist/niivue.umd.js | gzip -9n > $(PAGE)/niivue.umd.js.gz
 	rm $(PAGE)/niivue-niivue-*.tgz
 
+# The pages and the reference, into site/.
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --config-file configs/mkdocs.yml
+
+# The tutorials, executed, into notebooks/.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python tutorials/notebooks.py notebooks
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -43,6 +51,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --no-deps deepbet  # its weights: a tutorial needs nothing else of it
 	touch $@
 
 $(SLICER)/.installed:
@@ -51,4 +60,4 @@ $(SLICER)/.installed:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SLICER) demo_out
+	rm -rf $(VENV) $(SLICER) demo_out site notebooks

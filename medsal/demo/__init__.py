@@ -20,7 +20,9 @@ SCAN = _HERE / "scan" / "colin27_lesion.nii.gz"
 LESION_MASK = _HERE / "scan" / "colin27_lesion_mask.nii.gz"
 #: The lesion as JSON: kind, centre [RAS mm], diameter [mm].
 TRUTH = _HERE / "scan" / "truth.json"
+#: A cat (left) and a dog (right), two photographs in one picture: 224 x 448 pixels, JPEG.
+PHOTO = _HERE / "photo" / "cat_and_dog.jpg"
 #: Names of the bundle's classes, in the order of its output channels.
 CLASSES = ("none", "bright", "ring")
 
-__all__ = ["ANATOMY", "BUNDLE", "CLASSES", "LESION_MASK", "SCAN", "TRUTH"]
+__all__ = ["ANATOMY", "BUNDLE", "CLASSES", "LESION_MASK", "PHOTO", "SCAN", "TRUTH"]

@@ -1,4 +1,4 @@
-"""The command line: `medsal demo`, `explain`, `check`, `methods`, `layers`, `overlay`.
+"""The command line: `medsal demo`, `explain`, `check`, `methods`, `layers`, `overlay`, `slicer`.
 
 Exit status 0, or 2 with one line on stderr for bad input.
 """

@@ -1,4 +1,4 @@
-"""`medsal methods`, `medsal layers` and `medsal overlay`: what there is."""
+"""`medsal methods`, `layers`, `overlay` and `slicer`: what there is."""
 
 from importlib import resources
 from pathlib import Path
@@ -58,13 +58,35 @@ def overlay(
     python -m monai.bundle run --config_file "['BUNDLE/configs/inference.json','saliency.json']"
     """
     text = (resources.files("medsal") / "monai/saliency.json").read_text(encoding="utf-8")
+    if not _written(text, out):
+        return
+    typer.echo(
+        "run it in the bundle's folder: python -m monai.bundle run --config_file "
+        f"\"['configs/inference.json','{Path(str(out)).resolve()}']\" --bundle_root ."
+    )
+
+
+@app.command("slicer")
+def slicer_script(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; the default is to print it.")
+    ] = None,
+) -> None:
+    """Print the script that shows NIfTI maps in 3D Slicer; a .mrb opens without it.
+
+    Slicer --python-script view_in_slicer.py SCAN MAP [MAP ...]
+    """
+    script = resources.files("medsal") / "export/slicer/view_in_slicer.py"
+    if _written(script.read_text(encoding="utf-8"), out):
+        typer.echo(f"run it: Slicer --python-script {out} SCAN MAP [MAP ...]")
+
+
+def _written(text: str, out: Path | None) -> bool:
+    """Whether a text went into a file; without one it is printed."""
     if out is None:
         typer.echo(text, nl=False)
-        return
+        return False
     if out.exists() and out.read_text(encoding="utf-8", errors="replace") != text:
         raise ValueError(f"{out} holds something else and is not written over; choose another name")
     out.write_text(text, encoding="utf-8")
-    typer.echo(
-        "run it in the bundle's folder: python -m monai.bundle run --config_file "
-        f"\"['configs/inference.json','{out.resolve()}']\" --bundle_root ."
-    )
+    return True

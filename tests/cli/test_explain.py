@@ -173,3 +173,14 @@ def test_help_is_for_newcomers(run) -> None:
         status, said, _ = run(*command, "--help")
         assert status == 0
         assert "Usage" in said
+
+
+def test_the_script_for_slicer_is_printed_or_written(run, tmp_path: Path) -> None:
+    status, said, _ = run("slicer")
+    assert status == 0
+    compile(said, "view_in_slicer.py", "exec")
+    assert "loadVolume" in said
+    assert run("slicer", "-o", tmp_path / "view.py")[0] == 0
+    assert (tmp_path / "view.py").read_text() == said
+    (tmp_path / "view.py").write_text("mine")
+    refused(run("slicer", "-o", tmp_path / "view.py"), "not written over")

@@ -14,7 +14,7 @@ import on_grids as cases
 import pytest
 
 from medsal import Gradient, export, scan
-from medsal.export import write_volume
+from medsal.export import slicer, write_volume
 from medsal.space import Grid
 from medsal.space.grid import resample
 from medsal.view.colour import grey_window
@@ -142,3 +142,32 @@ def test_the_reader_would_notice(tmp_path):
         text=True,
     )
     assert done.stderr
+
+
+@pytest.mark.parametrize("grid", ["left-handed", "permuted"])
+def test_the_script_for_nifti_colours_and_places_maps(tmp_path, grid):
+    """Its functions on Slicer's own volumes; what needs the application's windows is stood in."""
+    affine = cases.GRIDS[grid]
+    write_volume(tmp_path / "head.nii.gz", cases.scan(), affine)
+    write_volume(tmp_path / "a.nii.gz", cases.signed(), affine)
+    write_volume(tmp_path / "b.nii.gz", cases.speaking(), affine)
+    done = subprocess.run(
+        [str(PYTHON), str(READER.with_name("run_view_in_slicer.py")), str(view_script()), "head",
+         "a", "b"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [each["name"] for each in said["volumes"]] == ["a (for)", "a (against)", "b"]
+    ranges = [cases.signed().max(), -cases.signed().min(), cases.speaking().max()]
+    tops = [ranges[0], ranges[0], ranges[2]]
+    for each, most, top in zip(said["volumes"], ranges, tops, strict=True):
+        assert each["range"] == pytest.approx([0, most])
+        assert each["window"] == pytest.approx([0, top])
+        assert each["threshold"] == pytest.approx(0.25 * top)
+    assert said["layers"] == ["head", "a (for)", 0.5]
+    np.testing.assert_allclose(said["jumped"], cases.place(affine, cases.PEAK), atol=0.01)
+
+
+def view_script():
+    return Path(slicer.__file__).with_name("view_in_slicer.py")

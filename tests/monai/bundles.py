@@ -1,6 +1,7 @@
 """Bundles in the structures of the model zoo, with random weights and small networks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,19 +164,68 @@ def initialized() -> dict[str, Any]:
     }
 
 
+def multilabel() -> dict[str, Any]:
+    """As brats_mri_segmentation: a file for each channel, a sigmoid on each, nested ids."""
+    config = segmentation()
+    return {
+        **config,
+        "options": {"overlap": 0.25, "windows": 2},
+        "datalist": "$sorted(glob.glob(@dataset_dir + '/*.nii.gz'))",
+        "network_def": {**UNET, "in_channels": 2, "out_channels": 3},
+        "dataset": {
+            **DATA["dataset"],
+            "data": "$[{'image': [path, path]} for path in @datalist]",
+        },
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image"},
+                {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True},
+            ],
+        },
+        "inferer": {
+            **config["inferer"],
+            "roi_size": [16, 16, 16],
+            "sw_batch_size": "@options#windows",
+            "overlap": "$@options#overlap",
+            "mode": "gaussian",
+        },
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
+                {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
+            ],
+        },
+    }
+
+
+def slices() -> dict[str, Any]:
+    """As ventricular_short_axis_3label: a network of two axes over the slices of a scan."""
+    return {
+        **segmentation(),
+        "network_def": {**UNET, "spatial_dims": 2},
+        "inferer": {"_target_": "SliceInferer", "roi_size": [16, 16], "spatial_dim": 2},
+    }
+
+
 KINDS = {
     "segmentation": segmentation,
     "classification": classification,
     "initialized": initialized,
+    "multilabel": multilabel,
+    "slices": slices,
 }
 
 
-def write_bundle(root: Path, config: dict[str, Any]) -> Path:
-    """The bundle in a folder, with random weights that let both classes win somewhere."""
+def write_bundle(root: Path, config: dict[str, Any], classes: Sequence[str] = ()) -> Path:
+    """The bundle in a folder, with random weights that let several classes win somewhere."""
     (root / "configs").mkdir(parents=True)
     (root / "models").mkdir()
     (root / "configs/inference.json").write_text(json.dumps(config, indent=1))
-    metadata = {"version": "0.1.0", "network_data_format": {"inputs": {}, "outputs": {}}}
+    names = {str(i): name for i, name in enumerate(classes)}
+    outputs = {"pred": {"channel_def": names}} if classes else {}
+    metadata = {"version": "0.1.0", "network_data_format": {"inputs": {}, "outputs": outputs}}
     (root / "configs/metadata.json").write_text(json.dumps(metadata))
     torch.manual_seed(1)
     network = ConfigParser({"network_def": config["network_def"]}).get_parsed_content("network_def")

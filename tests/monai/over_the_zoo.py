@@ -10,6 +10,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,25 @@ def same(a: Any, b: Any) -> bool:
 def check(bundle: Path, root: Path) -> str:
     copy = root / bundle.name
     shutil.copytree(bundle, copy)
-    sys.path.insert(0, str(copy))
+    with own_code(copy):
+        return checked(copy, root)
+
+
+@contextmanager
+def own_code(bundle: Path) -> Iterator[None]:
+    """Bundles keep code of their own, each under the same name."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(bundle))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(bundle))
+        for name in set(sys.modules) - before:
+            if str(bundle) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+def checked(copy: Path, root: Path) -> str:
     parser = parsed(copy)
     torch.manual_seed(0)
     network = parser.get_parsed_content("network_def")
@@ -154,7 +173,7 @@ def check(bundle: Path, root: Path) -> str:
     first = next(each for each in network.parameters() if each.ndim >= 4)
     sliced = str((parser.get("inferer") or {}).get("_target_")).endswith("SliceInferer")
     axes = 3 if sliced else first.ndim - 2
-    data = samples(root / f"data_{bundle.name}", image_keys(parser), axes, first.shape[1])
+    data = samples(root / f"data_{copy.name}", image_keys(parser), axes, first.shape[1])
     changed = {**small(parser), "dataset::data": data, "output_dir": str(root / "own")}
     plain = predictions(copy, changed)
     overlaid = predictions(

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader, Dataset, MetaTensor, PersistentDataset, decollate_batch
+from monai.apps.pathology.inferers import SlidingWindowHoVerNetInferer
+from monai.data import (
+    DataLoader,
+    Dataset,
+    MetaTensor,
+    PersistentDataset,
+    decollate_batch,
+    list_data_collate,
+)
 from monai.engines import SupervisedEvaluator
-from monai.inferers import SimpleInferer, SlidingWindowInferer
+from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
 from monai.transforms import (
     Compose,
@@ -355,3 +363,65 @@ def test_without_an_engine_the_usual_losers_are_named(
     (batch,) = loaded(scans[:1], 1, plain)
     with pytest.raises(ValueError, match=r"place along .* ToTensord"):
         SaliencyInferer(output_dir=tmp_path / "out")(batch["image"], network.eval())
+
+
+def test_patches_of_a_slide_are_named_by_their_place(tmp_path: Path) -> None:
+    """As MONAI's datasets of whole slides hand them over."""
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    meta = [
+        {"path": "/in/slide 1.tif", "location": np.array([152, 248 + 8 * i]), "level": i}
+        for i in range(2)
+    ]
+    patches = [{"image": MetaTensor(torch.rand(3, 12, 16), meta=each)} for each in meta]
+    batch = list_data_collate(patches)["image"]
+    SaliencyInferer(target=1, output_dir=tmp_path / "out")(batch, net)
+    names = ["slide 1_x-248_y-152", "slide 1_x-256_y-152_level-1"]
+    found = sorted((tmp_path / "out").rglob("*.nii.gz"))
+    assert [path.name for path in found] == [
+        f"{name}_label-1_desc-gradcam_saliency.nii.gz" for name in names
+    ]
+    expected = medsal.explain(net, batch.as_tensor(), 1).data[1, 0]
+    np.testing.assert_allclose(nibabel.load(found[1]).get_fdata()[..., 0], expected, atol=1e-6)
+
+
+class Detector(Inferer):
+    """Images of different sizes in a list, and boxes of each, as a detector's inferer gives."""
+
+    def __call__(self, inputs: list[Tensor], network: nn.Module) -> list[dict[str, Tensor]]:
+        return [{"label_scores": network(each[None])["cls"].amax((2, 3, 4))} for each in inputs]
+
+
+class Heads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 2, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"cls": self.conv(x).relu()}
+
+
+def test_a_list_of_images(preprocessing: Compose, scans: list[Path], tmp_path: Path) -> None:
+    images = [preprocessing({"image": str(path)})["image"] for path in scans]
+    images[1] = images[1][:, :-2]
+    network, score = Heads(), lambda output: output["cls"][:, 1].flatten(1).amax(1)
+    inferer = SaliencyInferer(Detector(), target=score, layer="conv", output_dir=tmp_path)
+    found = inferer(images, network)
+    assert [each["label_scores"].shape for each in found] == [(1, 2)] * 2
+    for path in scans:
+        (written,) = tmp_path.glob(f"{path.name.removesuffix('.nii.gz')}/*_saliency.nii.gz")
+        assert nibabel.load(written).shape == nibabel.load(path).shape
+    with pytest.raises(TypeError, match="keys \\['cls'\\]; give a callable"):
+        SaliencyInferer(Detector(), "gradient")(images, network)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_other_windows_are_asked_for() -> None:
+    """An inferer that shows the network larger windows than it stitches is not guessed."""
+    net, image = nn.Conv2d(1, 2, 3, padding=1), torch.rand(1, 1, 20, 20)
+    inner = SlidingWindowHoVerNetInferer(8, overlap=0.5)
+    with pytest.raises(ValueError, match=r"HoVerNetInferer.* say which"):
+        SaliencyInferer(inner, "gradient", target=1)(image, net)
+    named = SaliencyInferer(inner, Windowed("gradient", 10), target=1)
+    prediction = named(image, net)
+    assert named.results[0].method == Windowed("gradient", 10)
+    torch.testing.assert_close(named.results[0].output, prediction.detach())

@@ -33,9 +33,13 @@ def test_it_has_the_weights(kind: str, tmp_path: Path, scans: list[Path]) -> Non
     bundle = load_bundle(root, "cpu", trust=True)
     assert same(bundle.network, state(root))
     assert not bundle.network.training
+    assert bundle.multilabel == (kind == "multilabel")
+    if kind == "multilabel":
+        # Its scans have a file for each channel.
+        return
     result = bundle.explain(read(scans[0]), 1, "gradient")
     assert result.home().data.shape[2:] == read(scans[0]).shape
-    assert isinstance(result.method, Windowed) == (kind == "segmentation")
+    assert isinstance(result.method, Windowed) == (kind in ("segmentation", "slices"))
 
 
 def test_yaml_and_references(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+import yaml
 from bundles import KINDS, write_bundle
 from monai.bundle import ConfigWorkflow, run
 
@@ -43,7 +44,7 @@ def on_its_scan(path: Path, scans: list[Path]) -> None:
 def workflow(bundle: Path, scans: list[Path], *overlay: Path, **changed) -> list[torch.Tensor]:
     """Run the bundle in this process; what it predicted, before its own transforms."""
     flow = ConfigWorkflow(
-        config_file=[str(bundle / "configs/inference.json"), *map(str, overlay)],
+        config_file=[str(next(bundle.glob("configs/inference.*"))), *map(str, overlay)],
         meta_file=str(bundle / "configs/metadata.json"),
         logging_file=False,
         workflow_type="infer",
@@ -73,7 +74,7 @@ def test_same_predictions_and_maps_on_each_scan(
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     plain = workflow(bundle, scans)
-    overlaid = workflow(bundle, scans, OVERLAY)
+    overlaid = workflow(bundle, scans, OVERLAY, **{"saliency::outputs": ["nifti"]})
     assert len(plain) == len(overlaid) > 0
     assert all(torch.equal(a, b) for a, b in zip(plain, overlaid, strict=True))
     where = {"initialized": "results"}.get(bundle.name, "eval")
@@ -170,6 +171,37 @@ def test_a_config_that_names_monais_inferer_switches_by_one_line(scans, tmp_path
     flow.run()
     assert len(inferer.results) == 2
     assert inferer.results[0].layer == "features.denseblock1"
+
+
+def test_yaml_classes_and_channels_that_do_not_compete(scans: list[Path], tmp_path: Path) -> None:
+    """The config's transforms and the metadata are asked; what is given by hand counts more."""
+    config = KINDS["multilabel"]()
+    bundle = write_bundle(tmp_path / "brats", config, ("Tumor core", "Whole tumor", "Enhancing"))
+    (bundle / "configs/inference.json").unlink()
+    (bundle / "configs/inference.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    targets = {
+        "saliency::target": [0, 1, 2],
+        "saliency::method": "gradient",
+        "saliency::outputs": ["nifti"],
+    }
+    predictions = workflow(bundle, scans, OVERLAY, **targets)
+    positive = (predictions[0][0] > 0).flatten(1).sum(1).tolist()
+    found = maps(bundle / "eval/saliency/scan0")
+    names = {"Tumorcore": positive[0], "Wholetumor": positive[1], "Enhancing": positive[2]}
+    assert sorted(path.name.split("_")[1] for path in found) == sorted(
+        f"label-{name}" for name, count in names.items() if count
+    )
+    for path in found:
+        on_its_scan(path, scans)
+        said = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())["Target"]
+        assert f"mask=<{names[said['Name']]} voxels>" in said["Definition"]
+    changed = {"saliency::multilabel": False, "saliency::classes": ["a", "b", "c"]}
+    workflow(bundle, scans, OVERLAY, **targets, **changed)
+    winning = predictions[0][0].argmax(0).flatten().bincount(minlength=3).tolist()
+    for name, count in zip("abc", winning, strict=True):
+        sidecars = list((bundle / "eval/saliency/scan0").glob(f"*_label-{name}_*.json"))
+        assert len(sidecars) == (count > 0)
+        assert all(f"mask=<{count} voxels>" in path.read_text() for path in sidecars)
 
 
 def test_run_as_a_function(scans: list[Path], tmp_path: Path) -> None:

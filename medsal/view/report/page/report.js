@@ -88,7 +88,7 @@ async function viewVolume() {
   const nv = new Niivue({
     logLevel: "error", backColor: [0, 0, 0, 1], crosshairColor: [0.3, 0.82, 0.77, 0.9],
     crosshairGap: 10, crosshairWidth: 0.5, fontColor: [0.95, 0.95, 0.96, 1], isColorbar: true, dragAndDropEnabled: false,
-    isOrientationTextVisible: about.known, showAllOrientationMarkers: true, isRadiologicalConvention: true, sagittalNoseLeft: true,
+    isOrientationTextVisible: about.known, showAllOrientationMarkers: true, isRadiologicalConvention: about.known, sagittalNoseLeft: about.known,
     multiplanarForceRender: false, multiplanarShowRender: 0, multiplanarEqualSize: false,
     clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "",
   });
@@ -168,6 +168,8 @@ async function viewVolume() {
     Object.assign(controls[id], { min: about.scan.low, max: about.scan.high, step: "any" });
     controls[id].value = String(about.scan[id]);
   }
+  controls.radiological.checked = about.known;
+  controls.radiological.parentElement.hidden = !about.known;
   await choose();
   nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
   peak();

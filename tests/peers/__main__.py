@@ -1,4 +1,4 @@
-"""What other libraries do in the cases that the README names: `python -m tests.peers`.
+"""What other libraries do in the cases that the README names: `python tests/peers`.
 
 Each is used as its README says, on small 3D networks. A library that is not installed is left out.
 """

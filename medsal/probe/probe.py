@@ -15,6 +15,7 @@ from medsal.probe.default import default_key, remember_default, remembered_defau
 from medsal.probe.graph import detached, plain
 from medsal.probe.inputs import check_input
 from medsal.probe.relus import RULES, Rule
+from medsal.probe.sparing import Sparing
 from medsal.probe.tapping import Pass, Tapped, UnrelatedError, differentiated
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
@@ -103,7 +104,7 @@ class Probe:
             lay.reject_script(module)
         with visiting(self.model):
             leaf = plain(image).detach().requires_grad_()
-            with rule or nullcontext():
+            with Sparing(), rule or nullcontext():
                 # A copy goes in: a network may write into its input.
                 output = self._forward(leaf.clone(), copied=True)
                 scores = self._scores(output, len(image))

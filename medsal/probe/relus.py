@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from medsal.probe.sparing import RELUS, records_checkpoint, spared_relu
+
 Rule = Literal["plain", "guided", "deconvnet"]
 
 _THRESHOLD: Any = getattr(F, "_threshold", None)  # what nn.Threshold calls; F.threshold is its name
@@ -112,6 +114,10 @@ class GuidedReLU(ReLURule):
     method: ClassVar[str] = "guided backpropagation"
 
     def relu(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+        if func in RELUS:
+            spared = spared_relu(func, *args, **{**kwargs, "guided": True})
+            if spared is not None:
+                return spared
         output: Tensor = func(*args, **kwargs)
         if output.requires_grad:
             output.register_hook(_positive)  # type: ignore[no-untyped-call]
@@ -148,8 +154,9 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, output: Tensor) -> Tensor:
-        # As a ReLU does: a checkpointed layer runs again without the rule, and must save as much.
-        ctx.save_for_backward(output)
+        if records_checkpoint():
+            # A checkpointed layer runs again without the rule, and must save as much as a ReLU.
+            ctx.save_for_backward(output)
         return output.clone()
 
     @staticmethod

@@ -25,6 +25,8 @@ class ModelCard:
     sha256: str
 
 
+# Numbers of the same width, whose sums are quick.
+_WORDS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.int64: torch.int64}
 _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.WeakKeyDictionary()
 
 
@@ -42,9 +44,10 @@ def card(model: nn.Module) -> ModelCard:
 
 
 def _bits(tensor: Tensor) -> int:
-    content = _bytes(tensor)
-    whole = content.numel() % 8 == 0 and content.storage_offset() % 8 == 0
-    return int((content.view(torch.int64) if whole else content).sum())
+    content = tensor.detach()
+    if content.dtype in _WORDS and content.is_contiguous():
+        return int(content.view(_WORDS[content.dtype]).sum())
+    return int(_bytes(content).sum())
 
 
 def _bytes(tensor: Tensor) -> Tensor:

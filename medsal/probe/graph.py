@@ -19,18 +19,24 @@ class _Attach(torch.autograd.Function):
         return gradients[0], None
 
 
-def leaf_of(tensor: Tensor, behind: bool = False) -> tuple[Tensor, Tensor]:
+def leaf_of(tensor: Tensor, behind: bool = False, shared: bool = False) -> tuple[Tensor, Tensor]:
     """The tensor to differentiate by, and the one that goes on in its place.
 
     A layer that is called several times becomes the leaf each time: its last call counts.
+
+    Args:
+        tensor: what a layer puts out.
+        behind: whether an earlier layer is a leaf as well.
+        shared: whether both are the same numbers in memory; an activation in place that follows
+            writes the leaf, whose version tells of it.
     """
     # The network may have turned gradients off for its features; those after them are asked for.
     with torch.inference_mode(False), torch.enable_grad():
         if behind and tensor.requires_grad:
             # An earlier layer needs the graph. An in-place activation that follows writes the copy.
             return tensor, tensor.clone()
-        leaf = tensor.detach().clone().requires_grad_()
         same = tensor.clone() if tensor.is_inference() else tensor.detach()
+        leaf = (same.detach() if shared else tensor.detach().clone()).requires_grad_()
         onwards: Tensor = _Attach.apply(leaf, same)  # type: ignore[no-untyped-call]
     return leaf, onwards
 

@@ -157,7 +157,7 @@ class Probe:
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
         lay.reject_script(self.model)
-        with visiting(self.model), torch.set_grad_enabled(gradients):
+        with visiting(self.model), torch.set_grad_enabled(gradients), Sparing():
             if names:
                 return self._tap(image, names)
             key = self._key(image)

@@ -38,17 +38,23 @@ class Tapped:
     gradients: tuple[Features, ...]
 
 
+# Up to how many bytes a layer is copied as it becomes a leaf that may not be the last one.
+_COPIED = 2**20
 # How many layers may lie between a segmentation's features and its output: those of one block.
 _DEPTH = 4
 
 
 @dataclass
 class _Leaf:
-    """A layer's output, the leaf that went on in its place, and where its cells lie."""
+    """A layer's output, the leaf that went on in its place, and where its cells lie.
+
+    The version tells whether an activation in place has written the leaf since.
+    """
 
     leaf: Tensor
     output: Tensor
     layout: Layout
+    version: int
 
 
 class Pass:
@@ -140,7 +146,8 @@ class Pass:
             if not self._open or not self._admits(last, name, module, inputs, output):
                 return None
             layout = Layout(self.seen.channels_last(name, module, output))
-            onwards = self._become_leaf(name, output, layout, False)
+            # Copies of the first, large layers would double what the pass needs.
+            onwards = self._become_leaf(name, output, layout, False, output.nbytes > _COPIED)
             kept.append(self.leaves.pop(name))
             del kept[:-depth]
             kept[0].output = kept[0].leaf
@@ -155,7 +162,7 @@ class Pass:
             return [], None
         names = [each.name for each in last.candidates[index::-1]]
         name, after = last.candidates[index].name, len(last.candidates) - index
-        if after > len(kept):
+        if after > len(kept) or kept[-after].leaf._version != kept[-after].version:
             return names, None
         chain = kept[-after:]
         leaves, outputs = [each.leaf for each in chain], [each.output for each in chain]
@@ -226,11 +233,13 @@ class Pass:
             self._aside = False
         return Layout(tokens=found)
 
-    def _become_leaf(self, name: str, output: Tensor, layout: Layout, behind: bool) -> Tensor:
-        leaf, onwards = leaf_of(output, behind)
+    def _become_leaf(
+        self, name: str, output: Tensor, layout: Layout, behind: bool, shared: bool = False
+    ) -> Tensor:
+        leaf, onwards = leaf_of(output, behind, shared)
         # A checkpointed layer runs again in the backward pass: the same steps, nothing to note.
         if self._open:
-            self.leaves[name] = _Leaf(leaf, output, layout)
+            self.leaves[name] = _Leaf(leaf, output, layout, leaf._version)
         return onwards
 
     def _tapped(self, name: str, leaves: dict[str, _Leaf], gradients: list[list[Tensor]]) -> Tapped:

@@ -73,20 +73,38 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
     # Two modules may share a buffer: they share its copy too.
     copies: dict[int, Tensor] = {}
     devices = {torch.device("cpu")}
-    for module in modules:
-        if hasattr(module, "training"):  # frozen TorchScript has no modes
-            _hold(leaving, module, "mode", partial(_hold_mode, module))
-        hold: Any = _hold_script if isinstance(module, torch.jit.ScriptModule) else _hold_tensors
-        _hold(leaving, module, "tensors", partial(hold, module, copies))
-    for parameter in model.parameters():
-        devices.add(parameter.device)
-        if not parameter.is_inference():
-            _hold(leaving, parameter, "flag", partial(_hold_flag, parameter))
+    with _lock:
+        for module in modules:
+            # Frozen TorchScript has no modes; what is in evaluation mode is held by other visits.
+            if getattr(module, "training", False) or (id(module), "mode") in _held:
+                _hold(leaving, module, "mode", partial(_hold_mode, module))
+            if not _stays(module):
+                script = isinstance(module, torch.jit.ScriptModule)
+                hold: Any = _hold_script if script else _hold_tensors
+                _hold(leaving, module, "tensors", partial(hold, module, copies))
+        for parameter in model.parameters():
+            devices.add(parameter.device)
+            free = parameter.requires_grad and not parameter.is_inference()
+            if free or (id(parameter), "flag") in _held:
+                _hold(leaving, parameter, "flag", partial(_hold_flag, parameter))
     for device in devices:
         _hold_random(leaving, device)
     if any("_orig_mod" in m._modules or m.__dict__.get("_compiled_call_impl") for m in modules):
         # Compiled parts show no layers and no activations.
         _hold(leaving, torch.compiler, "stance", _hold_stance)
+
+
+def _stays(module: nn.Module) -> bool:
+    """Whether nothing of a module can change: torch's own, which write in training mode alone."""
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        return False
+    tensors = [*module._parameters.values(), *module._buffers.values()]
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or any(each is not None and each.is_inference() for each in tensors)
+        or any(isinstance(each, Tensor) for each in vars(module).values())
+    )
 
 
 def _reject_lazy(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
 from torch import Tensor, nn
 
 import medsal
+from medsal.probe import tapping
 
 
 class Counted(nn.Module):
@@ -122,3 +123,45 @@ def test_the_output_has_no_graph_whatever_it_is() -> None:
     result = medsal.explain(Both(2), image(2), lambda output: output["logits"][:, 0])
     assert not result.output["logits"].requires_grad
     assert not result.output["more"][1][0].requires_grad
+
+
+def test_the_first_use_copies_no_large_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tapping, "_COPIED", 0)
+
+    class InPlace(nn.Module):
+        """An activation in place that no module tells of, after the default layer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.last(self.first(x).relu_()).relu_().mean((2, 3)))
+
+    model, x = Counted(InPlace()), image(2)
+    first = medsal.explain(model, x, 0, signed=True)
+    # The leaf was written over: the layer is tapped in a pass of its own, once.
+    assert (first.layer, model.passes) == ("net.last", 2)
+    second = medsal.explain(model, x, 0, signed=True)
+    named = medsal.explain(model, x, 0, layer="net.last", signed=True)
+    assert model.passes == 4
+    assert torch.equal(first.data, named.data)
+    assert torch.equal(second.data, named.data)
+
+    # Where nothing writes it, the leaf and what goes on are the same numbers in memory.
+    places: dict[str, int] = {}
+
+    def put_out(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        places["out"] = output.data_ptr()
+
+    def taken(module: nn.Module, inputs: Any) -> None:
+        places["in"] = inputs[0].data_ptr()
+
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    net[0].register_forward_hook(put_out)
+    net[1].register_forward_pre_hook(taken)
+    medsal.explain(net, x, 0)
+    assert places["in"] == places["out"]

@@ -1,0 +1,41 @@
+"""What maps cost, beside the forward pass and other libraries: ``python -m tests.benchmarks``.
+
+Prints a table; ``--page`` writes it to ``tutorials/cost.md`` with a plot. Every number comes from a
+process of its own. Other libraries come with ``pip install 'medsal[bench]'``; what is not there is
+left out and named.
+"""
+
+import argparse
+from pathlib import Path
+
+from tests.benchmarks.cost.growth import grown, plot
+from tests.benchmarks.cost.page import machine, page
+from tests.benchmarks.cost.table import Row, rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks")
+    parser.add_argument("--size", type=int, default=64, help="voxels along each axis in 3D")
+    parser.add_argument("--memory-size", type=int, help="those for the peaks of memory")
+    parser.add_argument("--flat-size", type=int, default=224, help="pixels along each axis in 2D")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192, 256])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
+    parser.add_argument("--only", default="", help="part of what is measured, or of a network")
+    parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
+    asked = parser.parse_args()
+    found: list[Row] = []
+    for row in rows(asked):
+        found.append(row)
+        print(row, flush=True)
+    if asked.page:
+        measured = grown(asked)
+        plot(measured, ROOT / "tutorials" / "images" / "cost.png")
+        (ROOT / "tutorials" / "cost.md").write_text(page(found, measured, machine(asked)), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

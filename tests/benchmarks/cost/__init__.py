@@ -1,0 +1,1 @@
+"""What a map costs, beside the forward pass and beside other libraries."""

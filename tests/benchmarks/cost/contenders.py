@@ -1,0 +1,209 @@
+"""What is measured: medsal and its peers, each used as its own README says."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.networks.nets import DenseNet121, resnet18
+from torch import Tensor, nn
+
+import medsal
+
+CLASS = 1
+CLASSES = 8
+NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
+    "ResNet18": (3, lambda: resnet18(n_input_channels=1, num_classes=CLASSES), "layer4"),
+    "DenseNet121": (3, lambda: DenseNet121(3, 1, CLASSES), "features"),
+    "ResNet18 2D": (
+        2,
+        lambda: resnet18(spatial_dims=2, n_input_channels=1, num_classes=CLASSES),
+        "layer4",
+    ),
+    "DenseNet121 2D": (2, lambda: DenseNet121(2, 1, CLASSES), "features"),
+}
+
+
+class Case:
+    """A network and an image on a device."""
+
+    def __init__(self, net: str, size: int, device: str = "cpu") -> None:
+        axes, build, self.layer = NETS[net]
+        torch.manual_seed(0)
+        self.net = build().to(device).eval()
+        self.image = torch.randn(1, 1, *(size,) * axes, device=device)
+        self.last: tuple[nn.Module, Tensor] | None = None
+        self.module = self.net.get_submodule(self.layer)
+
+    def window(self) -> int:
+        return self.image.shape[-1] // 4
+
+
+def forward(case: Case) -> Any:
+    with torch.no_grad():
+        return case.net(case.image)
+
+
+def own(method: str, target: Any = CLASS, **options: Any) -> Callable[[Case], Tensor]:
+    return lambda case: medsal.explain(case.net, case.image, target, method, **options).data
+
+
+def medsal_occlusion(case: Case) -> Tensor:
+    result = medsal.explain(case.net, case.image, CLASS, "occlusion", window=case.window())
+    return result.data
+
+
+def medsal_scorecam(case: Case) -> Tensor:
+    return medsal.explain(case.net, case.image, CLASS, "scorecam", layer=case.layer).data
+
+
+def monai_gradcam(case: Case) -> Tensor:
+    from monai.visualize import GradCAM
+
+    return GradCAM(nn_module=case.net, target_layers=case.layer)(x=case.image, class_idx=CLASS)
+
+
+def monai_gradcam_of_each_class(case: Case) -> Tensor:
+    from monai.visualize import GradCAM
+
+    cam = GradCAM(nn_module=case.net, target_layers=case.layer)
+    return torch.cat([cam(x=case.image, class_idx=each) for each in range(CLASSES)], 1)
+
+
+def monai_guided(case: Case) -> Tensor:
+    from monai.visualize import GuidedBackpropGrad
+
+    return GuidedBackpropGrad(case.net)(case.image, index=CLASS)
+
+
+def monai_occlusion(case: Case) -> Tensor:
+    from monai.visualize import OcclusionSensitivity
+
+    asked = OcclusionSensitivity(
+        nn_module=case.net, mask_size=case.window(), overlap=0, n_batch=8, mode=0.0, verbose=False
+    )
+    return -asked(case.image)[0][:, CLASS : CLASS + 1]
+
+
+def captum_gradcam(case: Case) -> Tensor:
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    mode = "trilinear" if case.image.ndim == 5 else "bilinear"
+    coarse = LayerGradCam(case.net, case.module).attribute(case.image, target=CLASS)
+    return LayerAttribution.interpolate(coarse, case.image.shape[2:], mode).relu()
+
+
+def captum_guided(case: Case) -> Tensor:
+    from captum.attr import GuidedBackprop
+
+    return GuidedBackprop(case.net).attribute(case.image, target=CLASS)
+
+
+def captum_occlusion(case: Case) -> Tensor:
+    from captum.attr import Occlusion
+
+    window = (1, *(case.window() for _ in case.image.shape[2:]))
+    return Occlusion(case.net).attribute(case.image, window, strides=window, target=CLASS)
+
+
+def torchcam_gradcam(case: Case) -> Tensor:
+    from torchcam.methods import GradCAM
+
+    with GradCAM(case.net, target_layer=case.module) as cam:
+        return cam(CLASS, case.net(case.image))[0]
+
+
+def torchcam_scorecam(case: Case) -> Tensor:
+    from torchcam.methods import ScoreCAM
+
+    with ScoreCAM(case.net, target_layer=case.module, batch_size=8) as cam, torch.no_grad():
+        return cam(CLASS, case.net(case.image))[0]
+
+
+def gradcam_gradcam(case: Case) -> Any:
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with GradCAM(model=case.net, target_layers=[case.module]) as cam:
+        return torch.from_numpy(cam(case.image, [ClassifierOutputTarget(CLASS)]))
+
+
+def gradcam_guided(case: Case) -> Any:
+    from pytorch_grad_cam import GuidedBackpropReLUModel
+
+    device = case.image.device
+    return GuidedBackpropReLUModel(case.net, device)(case.image, target_category=CLASS)
+
+
+def medcam_gradcam(case: Case) -> Any:
+    from medcam import medcam
+
+    return medcam.inject(case.net, layer=case.layer, label=CLASS, return_attention=True)(case.image)
+
+
+def medcam_guided(case: Case) -> Any:
+    from medcam import medcam
+
+    return medcam.inject(case.net, backend="gbp", label=CLASS, return_attention=True)(case.image)
+
+
+def under_autocast(case: Case) -> Tensor:
+    with torch.autocast(case.image.device.type, torch.bfloat16):
+        return medsal.explain(case.net, case.image, CLASS).data
+
+
+def channels_last(case: Case) -> Tensor:
+    if case.last is None:
+        layout = torch.channels_last_3d if case.image.ndim == 5 else torch.channels_last
+        case.last = (
+            copy.deepcopy(case.net).to(memory_format=layout),
+            case.image.to(memory_format=layout),
+        )
+    return medsal.explain(*case.last, CLASS).data
+
+
+# For each thing that is measured: what it is held against first, then the others.
+RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
+    "Grad-CAM": {
+        "forward pass": forward,
+        "medsal": own("gradcam"),
+        "captum": captum_gradcam,
+        "torchcam": torchcam_gradcam,
+        "MONAI": monai_gradcam,
+        "grad-cam": gradcam_gradcam,
+        "medcam": medcam_gradcam,
+    },
+    f"Grad-CAM of {CLASSES} classes": {
+        "medsal, one class": own("gradcam"),
+        "medsal": own("gradcam", list(range(CLASSES))),
+        "MONAI": monai_gradcam_of_each_class,
+    },
+    "guided backpropagation": {
+        "forward pass": forward,
+        "medsal": own("guided_backprop"),
+        "MONAI": monai_guided,
+        "captum": captum_guided,
+        "grad-cam": gradcam_guided,
+        "medcam": medcam_guided,
+    },
+    "occlusion": {
+        "medsal": medsal_occlusion,
+        "MONAI": monai_occlusion,
+        "captum": captum_occlusion,
+    },
+    "Score-CAM": {"medsal": medsal_scorecam, "torchcam": torchcam_scorecam},
+    "switches": {
+        "medsal": own("gradcam"),
+        "medsal, bfloat16": under_autocast,
+        "medsal, channels last": channels_last,
+    },
+}
+# Where each contender comes from: what pip calls it, what Python calls it.
+MODULES = {
+    "medsal": ("medsal", "medsal"),
+    "MONAI": ("monai", "monai"),
+    "captum": ("captum", "captum"),
+    "torchcam": ("torchcam", "torchcam"),
+    "grad-cam": ("grad-cam", "pytorch_grad_cam"),
+    "medcam": ("medcam", "medcam"),
+}

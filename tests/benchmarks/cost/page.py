@@ -1,0 +1,98 @@
+"""The page: the table with the machine, the versions and the date."""
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+import medsal
+from tests.benchmarks.cost.contenders import MODULES
+from tests.benchmarks.cost.growth import Curve, told
+from tests.benchmarks.cost.table import Row
+
+_TEXT = """# What a map costs
+
+Written by `python -m tests.benchmarks --page`; other libraries come with `pip install
+'medsal[bench]'`. {machine}
+
+Each line is a ratio to what is named after "against": time as the median of the ratios of
+neighbouring runs in one process, memory as the peak of a fresh process above what it held before
+the call, floating point operations as torch counts them. "kept" is what the process holds more
+after the call [MiB], allocator and loaded code included. "same" is the correlation of the two maps.
+
+{tables}
+
+## How it grows
+
+![time by voxels, classes, layers and samples](images/cost.png)
+
+{growth}
+
+## Switches
+
+None of them is ever on by itself.
+
+- `with torch.autocast(device, torch.bfloat16)` around `explain`: passes run in half precision and
+  gradients come in float32. Its line above says what that brings on this machine.
+- `model.to(memory_format=torch.channels_last_3d)`, and the image likewise: its line is above, too.
+- `torch.compile(model)`: looked through; a map needs the layers, so the model runs as it was
+  written.
+- CUDA graphs: not used.
+- `batch=` of `occlusion`, `rise`, `scorecam` and `ablationcam`: samples in one pass of the model.
+"""
+
+
+def machine(asked: argparse.Namespace) -> str:
+    """The machine, the versions and the date in a sentence."""
+    cuda = torch.cuda.is_available() and asked.device != "cpu"
+    where = torch.cuda.get_device_name() if cuda else f"{_processor()}, CPU alone: no GPU was there"
+    versions = []
+    for name, _ in MODULES.values():
+        if name == "medsal":
+            versions.append(f"medsal {medsal.__version__}")
+            continue
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{name} absent")
+    return (
+        f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {where}, {asked.threads} "
+        f"of {os.cpu_count()} threads, with torch {torch.__version__}, {', '.join(versions)}, "
+        f"Python {platform.python_version()}; median of {asked.repeats}."
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -> str:
+    """The page in Markdown."""
+    tables = []
+    for what in dict.fromkeys(row.what for row in rows):
+        chosen = [row for row in rows if row.what == what]
+        lines = [
+            f"## {what[0].upper()}{what[1:]}, against {chosen[0].against}\n",
+            "| network | size | who | FLOPs | time | peak memory | kept | same | |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in chosen:
+            cells = [row.net, str(row.size), row.who]
+            cells += [_times(each) for each in (row.flops, row.time, row.peak)]
+            cells += ["" if row.kept is None else f"{row.kept:.0f}"]
+            cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]
+            lines.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    growth = "\n".join(told(measured))
+    return _TEXT.format(machine=machine, tables="\n\n".join(tables), growth=growth)
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x"

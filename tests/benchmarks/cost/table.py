@@ -1,0 +1,100 @@
+"""The table: who needs how much of what, beside the first of each group."""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tests.benchmarks.cost.contenders import MODULES, NETS, RUNS
+
+# How long one process may take [s].
+_LIMIT = 900
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contender needs, as ratios to the one that it is held against."""
+
+    what: str
+    net: str
+    size: int
+    who: str
+    against: str
+    flops: float | None = None
+    time: float | None = None
+    peak: float | None = None
+    kept: float | None = None
+    same: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        numbers = [("FLOPs", self.flops), ("time", self.time), ("peak memory", self.peak)]
+        told = [f"{name} {value:.2f}x" for name, value in numbers if value is not None]
+        told += [f"kept {self.kept:.0f} MiB"] if self.kept is not None else []
+        told += [f"same to {self.same:.3f}"] if self.same is not None else []
+        head = f"{self.what} | {self.net} {self.size} | {self.who} against {self.against}"
+        return f"{head}: {', '.join(told)}{self.note and ' ' + self.note}"
+
+
+def child(**asked: Any) -> dict[str, Any]:
+    """What one process measured; a crash is told as its last line."""
+    command = [sys.executable, "-m", "tests.benchmarks.cost.measure", json.dumps(asked)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"crash": f"longer than {_LIMIT} s"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"crash": lines[-1][:120]}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def rows(asked: argparse.Namespace) -> Iterator[Row]:
+    """Each row as soon as it is measured."""
+    device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    for what, runs in RUNS.items():
+        for net, (axes, _, _) in NETS.items():
+            size = asked.size if axes == 3 else asked.flat_size
+            if asked.only.lower() not in f"{what} {net}".lower():
+                continue
+            against, *others = runs
+            common = {"what": what, "net": net, "device": device, "threads": asked.threads}
+            larger = (asked.memory_size or size) if axes == 3 else size
+            held = child(who=[against], size=larger, **common)
+            for who in others:
+                yield _row(common, who, against, (size, larger), asked.repeats, held)
+
+
+def _row(
+    common: dict[str, Any],
+    who: str,
+    against: str,
+    sizes: tuple[int, int],
+    repeats: int,
+    held: dict[str, Any],
+) -> Row:
+    head = (common["what"], common["net"], sizes[0], who, against)
+    name, module = MODULES[who.partition(",")[0]]
+    if importlib.util.find_spec(module) is None:
+        return Row(*head, note=f"not installed: pip install {name}")
+    time = child(who=[against, who], size=sizes[0], repeats=repeats, **common)
+    if "crash" in time:
+        return Row(*head, note=f"crashes: {time['crash']}")
+    memory = child(who=[who], size=sizes[1], **common)
+    both = "peak" in memory and "peak" in held
+    return Row(
+        *head,
+        flops=time["flops"],
+        time=time["ratio"],
+        peak=memory["peak"] / held["peak"] if both else None,
+        kept=memory.get("kept"),
+        same=time["same"],
+        note=f"crashes: {memory['crash']}" if "crash" in memory else "",
+    )

@@ -1,17 +1,16 @@
-"""One measurement in a process of its own: ``python -m tests.benchmarks.cost.measure '{...}'``.
+"""One measurement in a process of its own.
 
 Time is that of the processor (one thread): other programs on the machine change it little. On CUDA
 it is the clock's, after a synchronisation. Memory is the peak of the process's resident set above
 what it held before the call, as the kernel counts it; on CUDA, torch's own peak.
 """
 
-import json
 import resource
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +84,14 @@ def peak(run: Callable[[Case], Any], case: Case) -> dict[str, float]:
     return {"peak": _status("VmHWM") - before, "kept": _status("VmRSS") - before}
 
 
-def main() -> None:
-    asked = json.loads(sys.argv[1])
+def send(pipe: Connection, asked: dict[str, Any]) -> None:
+    """Measure in this process, and send what was found, or why not."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(asked.get("threads", 1))
-    case = Case(asked["net"], asked["size"], asked.get("device", "cpu"))
-    first, *second = (RUNS[asked["what"]][name] for name in asked["who"])
-    found = times(first, second[0], case, asked["repeats"]) if second else peak(first, case)
-    sys.stdout.write("\n" + json.dumps(found) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    torch.set_num_threads(asked["threads"])
+    try:
+        case = Case(asked["net"], asked["size"], asked["device"])
+        first, *second = (RUNS[asked["what"]][name] for name in asked["who"])
+        found = times(first, second[0], case, asked["repeats"]) if second else peak(first, case)
+    except Exception as error:
+        found = {"crash": f"{type(error).__name__}: {error}".splitlines()[0][:110]}
+    pipe.send(found)

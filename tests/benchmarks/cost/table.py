@@ -2,9 +2,7 @@
 
 import argparse
 import importlib.util
-import json
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.cost.contenders import MODULES, NETS, RUNS
+from tests.benchmarks.cost.measure import send
 
 # How long one process may take [s].
 _LIMIT = 900
@@ -42,17 +41,20 @@ class Row:
         return f"{head}: {', '.join(told)}{self.note and ' ' + self.note}"
 
 
-def child(**asked: Any) -> dict[str, Any]:
-    """What one process measured; a crash is told as its last line."""
-    command = [sys.executable, "-m", "tests.benchmarks.cost.measure", json.dumps(asked)]
+def child(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a process of its own measured; of one that crashed, its last words."""
+    # A copy of this process, with everything loaded; CUDA can't be copied.
+    context = multiprocessing.get_context("fork" if asked["device"] == "cpu" else "spawn")
+    here, there = context.Pipe(False)
+    process = context.Process(target=send, args=(there, asked))
+    process.start()
+    there.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
-    except subprocess.TimeoutExpired:
-        return {"crash": f"longer than {_LIMIT} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"crash": lines[-1][:120]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        found: dict[str, Any] = here.recv() if here.poll(_LIMIT) else {"crash": "takes too long"}
+    except EOFError:
+        found = {"crash": "the process was ended: out of memory"}
+    process.kill()
+    process.join()
     return found
 
 
@@ -67,7 +69,7 @@ def rows(asked: argparse.Namespace) -> Iterator[Row]:
             against, *others = runs
             common = {"what": what, "net": net, "device": device, "threads": asked.threads}
             larger = (asked.memory_size or size) if axes == 3 else size
-            held = child(who=[against], size=larger, **common)
+            held = child({**common, "who": [against], "size": larger})
             for who in others:
                 yield _row(common, who, against, (size, larger), asked.repeats, held)
 
@@ -84,10 +86,10 @@ def _row(
     name, module = MODULES[who.partition(",")[0]]
     if importlib.util.find_spec(module) is None:
         return Row(*head, note=f"not installed: pip install {name}")
-    time = child(who=[against, who], size=sizes[0], repeats=repeats, **common)
+    time = child({**common, "who": [against, who], "size": sizes[0], "repeats": repeats})
     if "crash" in time:
         return Row(*head, note=f"crashes: {time['crash']}")
-    memory = child(who=[who], size=sizes[1], **common)
+    memory = child({**common, "who": [who], "size": sizes[1]})
     both = "peak" in memory and "peak" in held
     return Row(
         *head,

@@ -8,6 +8,7 @@ left out and named.
 import argparse
 from pathlib import Path
 
+from tests.benchmarks.cost.contenders import NETS, RUNS
 from tests.benchmarks.cost.growth import grown, plot
 from tests.benchmarks.cost.page import machine, page
 from tests.benchmarks.cost.table import Row, rows
@@ -24,7 +25,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
-    parser.add_argument("--only", default="", help="part of what is measured, or of a network")
+    parser.add_argument("--what", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
     asked = parser.parse_args()
     found: list[Row] = []

@@ -23,10 +23,11 @@ from tests.benchmarks.cost.contenders import RUNS, Case
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def flops(run: Callable[[Case], Any], case: Case) -> int:
+def counted(run: Callable[[Case], Any], case: Case) -> tuple[Any, int]:
+    """A first run's answer, and its floating point operations."""
     with FlopCounterMode(display=False) as counter:
-        run(case)
-    return counter.get_total_flops()
+        found = run(case)
+    return found, counter.get_total_flops()
 
 
 def seconds(run: Callable[[Case], Any], case: Case) -> float:
@@ -43,11 +44,10 @@ def seconds(run: Callable[[Case], Any], case: Case) -> float:
 
 def times(first: Any, second: Any, case: Case, repeats: int) -> dict[str, Any]:
     """The medians of both, and of the ratios of neighbours in time."""
-    maps = [run(case) for run in (first, second)]
+    maps, work = zip(*(counted(run, case) for run in (first, second)), strict=True)
     pairs = [(seconds(first, case), seconds(second, case)) for _ in range(repeats)]
     one, two = (statistics.median(each) for each in zip(*pairs, strict=True))
     ratio = statistics.median(b / a for a, b in pairs)
-    work = [flops(run, case) for run in (first, second)]
     found = {"first": one, "second": two, "ratio": ratio, "same": correlation(*maps)}
     return found | {"flops": work[1] / work[0]}
 

@@ -64,7 +64,7 @@ def rows(asked: argparse.Namespace) -> Iterator[Row]:
     for what, runs in RUNS.items():
         for net, (axes, _, _) in NETS.items():
             size = asked.size if axes == 3 else asked.flat_size
-            if asked.only.lower() not in f"{what} {net}".lower():
+            if what not in asked.what or net not in asked.nets:
                 continue
             against, *others = runs
             common = {"what": what, "net": net, "device": device, "threads": asked.threads}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medsal.methods import Explainer, Method, configured, maps_of
 from medsal.origin import Origin, affine_of, origins_of
-from medsal.probe import Layer, Probe, plain, quietly
+from medsal.probe import Layer, Probe, Record, plain, quietly
 from medsal.result import SaliencyMap, map_targets
 from medsal.targets import Predicted, as_target, choice_of, settle
 
@@ -86,18 +86,17 @@ def explain(
             origins=origins_of(image),
             notes=(*_choices(asked, target), *probe.record.notes, *_notes(data)),
             model=probe.card(),
-            cell_mm=_cell_widths(probe.record.cells, image),
+            cell_mm=_cell_widths(probe.record, image),
         )
 
 
-def _cell_widths(cells: tuple[int, ...] | None, image: Tensor) -> tuple[float, ...] | None:
+def _cell_widths(record: Record, image: Tensor) -> tuple[float, ...] | None:
     """How wide a layer's cells are, where all samples have one grid [mm]."""
     affine = affine_of(image)
-    if cells is None or affine is None or affine.ndim == 3:
+    if record.cells is None or record.extent is None or affine is None or affine.ndim == 3:
         return None
     widths = affine[:3, :3].norm(dim=0).tolist()
-    sizes = image.shape[2:]
-    return tuple(mm * n / k for mm, n, k in zip(widths, sizes, cells, strict=False))
+    return tuple(mm * n / k for mm, n, k in zip(widths, record.extent, record.cells, strict=False))
 
 
 def layers(

@@ -88,5 +88,6 @@ def _written(text: str, out: Path | None) -> bool:
         return False
     if out.exists() and out.read_text(encoding="utf-8", errors="replace") != text:
         raise ValueError(f"{out} holds something else and is not written over; choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     return True

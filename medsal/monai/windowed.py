@@ -20,7 +20,7 @@ from medsal.methods.many import check_count, wide
 from medsal.monai.device import device_of
 from medsal.monai.parts import Frame, Window, check_targets, part_of
 from medsal.outputs import class_logits
-from medsal.probe import Probe, quietly
+from medsal.probe import Probe, Record, quietly
 from medsal.result import map_targets
 from medsal.targets import sample_of, settle
 from medsal.types import Image, Map
@@ -156,7 +156,17 @@ class Windowed(Method):
             settled = map_targets(probe.target, lambda each: settle(each, output))
             probe = replace(probe, target=settled)
         check_targets(probe)
-        return torch.cat([self._map(probe, image[i : i + 1], i) for i in range(len(image))])
+        maps = torch.cat([self._map(probe, image[i : i + 1], i) for i in range(len(image))])
+        self._with_all_axes(probe.record)
+        return maps
+
+    def _with_all_axes(self, record: Record) -> None:
+        """A layer's cells in slices: one lies across each."""
+        if self.slices is None or record.cells is None or record.extent is None:
+            return
+        at = self.slices
+        record.cells = (*record.cells[:at], 1, *record.cells[at:])
+        record.extent = (*record.extent[:at], 1, *record.extent[at:])
 
     def _map(self, probe: Probe, image: Image, i: int) -> Map:
         """The maps of one sample, ``(1, t, *s)``."""

@@ -29,6 +29,8 @@ class Record:
     output: Any = None
     layers: tuple[str, ...] = ()
     cells: tuple[int, ...] | None = None
+    # The spatial size that the cells divide: the image's, or that of a window of it.
+    extent: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -234,7 +236,7 @@ class Probe:
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
                 self._note(lay.narrow(tap.layer, grid, size, watched.seen.layers()))
         self.record.layers = tuple(tap.layer for tap in taps)
-        self.record.cells = tuple(taps[0].activations.shape[2:])
+        self.record.cells, self.record.extent = tuple(taps[0].activations.shape[2:]), size
         return taps
 
     def _note(self, note: str) -> None:

@@ -22,6 +22,7 @@ from oblique import write_scan
 from PIL import Image
 from torch.utils._pytree import tree_leaves, tree_map
 
+from medsal.monai.metadata import Metadata
 from medsal.monai.weights import loaded
 
 OVERLAY = Path(__file__).parents[2] / "configs/saliency.json"
@@ -173,7 +174,9 @@ def checked(copy: Path, root: Path) -> str:
     first = next(each for each in network.parameters() if each.ndim >= 4)
     sliced = str((parser.get("inferer") or {}).get("_target_")).endswith("SliceInferer")
     axes = 3 if sliced else first.ndim - 2
-    data = samples(root / f"data_{copy.name}", image_keys(parser), axes, first.shape[1])
+    stated = Metadata.of(parser.load_config_file(str(copy / "configs/metadata.json"))).channels
+    channels = stated or getattr(network, "in_channels", None) or first.shape[1]
+    data = samples(root / f"data_{copy.name}", image_keys(parser), axes, channels)
     changed = {**small(parser), "dataset::data": data, "output_dir": str(root / "own")}
     plain = predictions(copy, changed)
     overlaid = predictions(

@@ -225,7 +225,7 @@ def test_medsal_overlay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         return int(stop.value.code or 0), said.out, said.err
 
     assert medsal_overlay() == (0, OVERLAY.read_text(), "")
-    path = tmp_path / "saliency.json"
+    path = tmp_path / "made/saliency.json"
     for _ in range(2):
         status, said, _ = medsal_overlay("-o", str(path))
         assert status == 0

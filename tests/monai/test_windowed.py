@@ -1,12 +1,16 @@
 """Windowed against what is known by hand, and against MONAI's own stitching."""
 
+import weakref
 from dataclasses import dataclass
 
 import pytest
 import torch
 from monai.apps.pathology.inferers import SlidingWindowHoVerNetInferer
+from monai.data import MetaTensor
 from monai.inferers import SliceInferer, SlidingWindowInferer, sliding_window_inference
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import medsal
 from medsal.monai import Windowed
@@ -201,6 +205,73 @@ def test_slices_of_a_classifier() -> None:
     torch.testing.assert_close(result.data[..., 3], alone.data)
     with pytest.raises(ValueError, match="roi_size of 2 axes"):
         medsal.explain(net, image, 1, Windowed("gradcam", (8, 9, 5), slices=2))
+
+
+@pytest.mark.parametrize(
+    ("method", "cells", "widths"),
+    [
+        (Windowed("gradcam", 8), (4, 4, 4), (2.0, 4.0, 6.0)),
+        (Windowed("gradcam", 8, slices=1), (4, 1, 4), (2.0, 2.0, 6.0)),
+    ],
+)
+def test_how_wide_the_cells_of_a_window_are(method: Windowed, cells, widths) -> None:
+    axes = 3 if method.slices is None else 2
+    layers = [nn.Conv3d(1, 2, 2, 2), nn.AdaptiveAvgPool3d(1)]
+    if axes == 2:
+        layers = [nn.Conv2d(1, 2, 2, 2), nn.AdaptiveAvgPool2d(1)]
+    net = nn.Sequential(*layers, nn.Flatten())
+    affine = torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0]))
+    image = MetaTensor(torch.rand(1, 1, 16, 12, 20), affine=affine)
+    result = medsal.explain(net, image, 1, method)
+    assert result.cells == cells
+    assert result.cell_mm == widths
+
+
+class Live(TorchDispatchMode):
+    """How many bytes of tensors are alive at once, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor):
+                self.meet(leaf.untyped_storage())
+        return output
+
+    def meet(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+
+    def forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradient"])
+def test_memory_is_that_of_a_window_and_the_map(method: str) -> None:
+    """A longer volume costs some volumes more: itself, its map and their blend, and no features."""
+    net = nn.Sequential(Narrow(channels=16), nn.ReLU(), nn.Conv3d(16, 2, 3, padding=1))
+
+    def peak(length: int, asked: str | Windowed) -> float:
+        image = torch.rand(1, 1, 16, 16, length)
+        target = medsal.Region(1, torch.ones(16, 16, length, dtype=torch.bool))
+        with Live() as live:
+            medsal.explain(net, image, target, asked)
+        return live.peak / image[..., :1].nbytes
+
+    peak(16, method)
+    windows, whole = (
+        (peak(128, asked) - peak(64, asked)) / 64 for asked in (Windowed(method, 16), method)
+    )
+    assert windows < 7
+    assert whole > 5 * windows
 
 
 def test_a_small_image_is_filled_up() -> None:

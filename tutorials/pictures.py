@@ -45,6 +45,23 @@ def front_page() -> None:
     animate(result, IMAGES / "demo_gradcam.gif", slices=36, seconds=5, dpi=60)
 
 
+def cat_and_dog() -> None:
+    """The first tutorial's two animations, one after the other."""
+    with TemporaryDirectory() as folder:
+        tutorial = Path(__file__).parent / "01_cat_or_dog.py"
+        subprocess.run([sys.executable, str(tutorial)], cwd=folder, check=True)
+        frames = []
+        for name in ("tabby", "malamute"):
+            with Image.open(Path(folder) / f"{name}.gif") as film:
+                for k in range(film.n_frames):
+                    film.seek(k)
+                    frame = film.convert("RGB")
+                    frames.append(frame.resize((frame.width * 6 // 10, frame.height * 6 // 10)))
+    first, *rest = (each.quantize(128) for each in frames)
+    target = IMAGES / "cat_and_dog.gif"
+    first.save(target, save_all=True, append_images=rest, duration=120, loop=0)
+
+
 def slicer(python: str) -> None:
     """The three slice views of the scene, as 3D Slicer draws them."""
     bundle, scan = load_bundle(BUNDLE), read(SCAN)
@@ -62,6 +79,7 @@ def slicer(python: str) -> None:
 if __name__ == "__main__":
     front_page()
     how_it_works()
+    cat_and_dog()
     if python := os.environ.get("MEDSAL_SLICER_PYTHON"):
         slicer(python)
     else:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medsal.classic.call import MODES
 from medsal.view.colour import colour_window, grey_window
+from medsal.view.page import shown_in_notebooks
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -151,7 +152,9 @@ def _figure(panels: int, scale: float, interactive: bool) -> matplotlib.figure.F
         return pyplot.figure(figsize=size)
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    shown_in_notebooks(figure)
+    return figure
 
 
 def _check(batch: Array, mode: str, alpha: float | int) -> None:

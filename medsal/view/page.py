@@ -85,8 +85,7 @@ def new_page(width: float, height: float, dark: bool) -> Page:
     ink = DARK if dark else LIGHT
     figure = Figure(figsize=(width, height), dpi=150, facecolor=ink.ground)
     figure.set_layout_engine("none")
-    # IPython shows plain Figures only once pyplot has been imported.
-    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010
+    shown_in_notebooks(figure)
     return Page(figure, width, height, ink)
 
 
@@ -105,6 +104,11 @@ def old_page(figure: matplotlib.figure.FigureBase, dark: bool, least: tuple[floa
 def size_of(figure: Any) -> tuple[float, float]:
     """Width and height of a figure or subfigure [inch]."""
     return figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi
+
+
+def shown_in_notebooks(figure: Any) -> None:
+    """IPython shows plain Figures only once pyplot has been imported: this one shows itself."""
+    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010
 
 
 def _png(figure: Any) -> bytes:

@@ -148,6 +148,7 @@ def test_pictures_with_a_map_each(channels, tmp_path):
     figure = medsal.saliency_plot(
         batch, maps, mode="2D", alpha=0.8, nrow=2, titles=["maps"], save_fig=path, cmap="magma"
     )
+    assert figure._repr_png_().startswith(b"\x89PNG")
     panel, bar = figure.axes
     below, above = panel.get_images()
     assert path.stat().st_size > 5000

@@ -70,7 +70,7 @@ def discrimination(maps: Tensor, masks: Tensor, kinds: Sequence[int]) -> float:
     for mask, kind in zip(masks, kinds, strict=True):
         own, other = (float(maps[0, k].clamp(min=0)[mask].sum()) for k in (kind, 1 - kind))
         shares.append(own / (own + other) if own + other > 0 else 0.5)
-    return sum(shares) / 2
+    return sum(shares) / len(shares)
 
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]

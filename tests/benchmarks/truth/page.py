@@ -121,7 +121,7 @@ def networks_table(networks: Sequence[Row]) -> str:
         ]
         for row in networks
     ]
-    head = ["network", "accuracy, 96 scans", "training [s of one core]", "used for localisation"]
+    head = ["network", "accuracy", "training [s of one core]", "used for localisation"]
     return table(head, lines)
 
 

@@ -30,7 +30,7 @@ def placement(placed: Sequence[Row], path: Path) -> None:
         axis.set_title(named(method, back), fontsize=9)
         axis.set_xticks(range(len(WAYS)), WAYS, rotation=35, ha="right", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("centroid to lesion [mm]")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -173,6 +173,7 @@ def test_own_class_by_hand():
     masks = torch.tensor([[True, False], [False, True]])
     maps = torch.tensor([[[3.0, 1.0], [1.0, 1.0]]])
     assert figures.discrimination(maps, masks, [0, 1]) == pytest.approx((0.75 + 0.5) / 2)
+    assert figures.discrimination(maps, masks[:1], [0]) == pytest.approx(0.75)
 
 
 def test_intervals():

@@ -16,10 +16,11 @@ scan. A network says for each of the two kinds whether there is one; the third k
 telling one kind by the other's absence, which is nowhere. *Lopsided* scans have a coil at one
 side, and a field of view that cuts off the other.
 
-**Networks.** MONAI's, with the strides and kernels that they are published with, a quarter as wide
-(ResNet10 with stem stride 1: an eighth), trained here; and *medsal's demo network*, trained by
-`medsal.demo.train`, on its own scans (96 x 112 x 96 voxels of 2 mm; a bright lesion, a ring, or
-none). {used} of {networks} are right in 0.9 or more of held-out scans and are used; of these, only
+**Networks.** The command trains MONAI's, with the strides and kernels that they are published with,
+a quarter as wide (ResNet10 with stem stride 1: an eighth); and it measures *medsal's demo network*,
+which `medsal.demo.train` trained, on that network's own scans (96 x 112 x 96 voxels of 2 mm; a
+bright lesion, a ring, or none). Those that the figures on this page are of stand in the first
+table. {used} of {networks} are right in 0.9 or more of held-out scans and are used; of these, only
 lesions that were classified rightly count."""
 
 PLACEMENT_TEXT = """## Where coarse maps lie

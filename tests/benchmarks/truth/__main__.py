@@ -36,6 +36,7 @@ RECIPES = (
     Recipe("ResNet10 stem 2", 1, flips=False, lopsided=True),
     Recipe("DenseNet121", 1, flips=False),
     Recipe("ResNet50 stem 2"),
+    Recipe(demo.NAME, lopsided=True),
 )
 STAGES = ("train", "place", "compare", "page")
 #: Networks that are right less often are shown, and not used for localisation.
@@ -93,7 +94,7 @@ def train(recipe: Recipe, folder: Path) -> None:
         return
     net, seconds = network(recipe, folder)
     if recipe.family == demo.NAME:
-        cases = [demo.case_of(i) for i in range(ACCURACY_OF_DEMO)]
+        cases = [networks.measured(recipe, i) for i in range(ACCURACY_OF_DEMO)]
         said = [networks.right(net, each.image[None], each.label) for each in cases]
         right = sum(said) / len(said)
     else:

@@ -4,9 +4,11 @@ It is a DenseNet of one block with cells of stride 4, trained with left and righ
 random, and its samples are those of `medsal.demo.samples`.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from medsal.demo import BUNDLE
@@ -31,14 +33,25 @@ def _normalise() -> Any:
     return configuration(BUNDLE).get_parsed_content("normalise")
 
 
-def case_of(i: int) -> Scene:
+def case_of(i: int, lopsided: bool) -> Scene:
     """Lesion `i` of the held-out head, bright and ring in turn."""
-    return _scene(3 * i + 1 + i % 2, (HELD_OUT,), SEED)
+    return _sided(_scene(3 * i + 1 + i % 2, (HELD_OUT,), SEED), lopsided)
 
 
-def calibrating(i: int) -> Scene:
+def calibrating(i: int, lopsided: bool) -> Scene:
     """Lesion `i` of the heads that it was trained on."""
-    return _scene(3 * i + 1 + i % 2, TRAINING, SEED + 1)
+    return _sided(_scene(3 * i + 1 + i % 2, TRAINING, SEED + 1), lopsided)
+
+
+def _sided(case: Scene, lopsided: bool) -> Scene:
+    """With a coil at one side, and the other side cut off up to the lesion's near end at most."""
+    if not lopsided:
+        return case
+    width = case.image.shape[1]
+    gain = torch.linspace(0.6, 1.4, width)[:, None, None]
+    cut = min(width // 4, int(case.masks.any(0).flatten(1).any(1).nonzero().min()) - 3)
+    seen = (torch.arange(width) >= cut)[:, None, None]
+    return replace(case, image=case.image * gain * seen)
 
 
 def window_of(i: int) -> Scene:

@@ -43,7 +43,7 @@ class Recipe:
     @property
     def name(self) -> str:
         if self.family == demo.NAME:
-            return self.family
+            return f"{self.family}{', lopsided scans' if self.lopsided else ''}"
         flips = "flips" if self.flips else "no flips"
         return f"{self.family}, {flips}{', lopsided' if self.lopsided else ''}, seed {self.seed}"
 
@@ -198,12 +198,12 @@ def outputs(net: nn.Module, images: Tensor) -> Tensor:
 
 def measured(recipe: Recipe, i: int) -> Scene:
     """The scan with lesion `i` that a network is measured on."""
-    return demo.case_of(i) if recipe.family == demo.NAME else case_of(i, recipe.lopsided)
+    return (demo.case_of if recipe.family == demo.NAME else case_of)(i, recipe.lopsided)
 
 
 def unlabelled(recipe: Recipe, i: int) -> Scene:
     """Scan `i` of other heads, for the calibration."""
-    return demo.calibrating(i) if recipe.family == demo.NAME else calibrating(i, recipe.lopsided)
+    return (demo.calibrating if recipe.family == demo.NAME else calibrating)(i, recipe.lopsided)
 
 
 def right(net: nn.Module, image: Tensor, kind: int) -> bool:

@@ -137,7 +137,10 @@ def kinds_of_training(placed: Sequence[Row]) -> dict[str, list[Row]]:
             r for r in placed if "no flips" in r["network"] and "lopsided" not in r["network"]
         ],
         "medsal's demo network": [r for r in placed if r["network"] == demo.NAME],
-        "lopsided scans, no flips": [r for r in placed if "lopsided" in r["network"]],
+        "medsal's demo network, lopsided scans": [
+            r for r in placed if r["network"].startswith(demo.NAME) and "lopsided" in r["network"]
+        ],
+        "lopsided scans, no flips": [r for r in placed if "lopsided, seed" in r["network"]],
     }
 
 

@@ -53,6 +53,8 @@ def write(folder: Path) -> None:
         PLACEMENT_TEXT,
         *(placement_section(placed, method, back) for method, back in MAPS),
         claims(placed),
+        expectations(placed),
+        default(placed),
         best(placed),
         shifts_table(placed),
         METHODS_TEXT.format(cases=len(cases_of(compared)), networks=_names(compared)),
@@ -164,15 +166,79 @@ def placement_section(placed: Sequence[Row], method: str, back: int) -> str:
     return "\n\n".join(parts)
 
 
-def gain(placed: Sequence[Row], name: str, way: str, column: str) -> list[NDArray[np.float64]]:
-    """Of each network, what a way gains on trilinear placement in each case; positive = better."""
-    before = {(r["network"], r["case"]): r[column] for r in of_map(placed, name, WAYS[0])}
+def gain(
+    placed: Sequence[Row], name: str, way: str, column: str, beside: tuple[str, str] | None = None
+) -> list[NDArray[np.float64]]:
+    """Of each network, what a map gains on another one, case by case; positive = better.
+
+    Args:
+        placed: the rows.
+        name: the map.
+        way: how it is placed.
+        column: the centroid or the AUPRC.
+        beside: the other map and its way; None = the same one, trilinear.
+    """
+    before = {
+        (r["network"], r["case"]): r[column] for r in of_map(placed, *(beside or (name, WAYS[0])))
+    }
     sign = 1 if column == "auprc" else -1
     rows = [
         {"network": r["network"], "gain": sign * (r[column] - before[r["network"], r["case"]])}
         for r in of_map(placed, name, way)
+        if (r["network"], r["case"]) in before
     ]
     return groups_of(rows, ["gain"])
+
+
+#: What earlier measurements let one expect: which map and way is better, than which.
+EXPECTED = (
+    ("`Mirrored` in 2 passes places Grad-CAM better", 0, WAYS[3], 0, WAYS[0]),
+    ("`Mirrored` in 8 passes places it better than in 2", 0, WAYS[4], 0, WAYS[3]),
+    ("a calibrated shift places it better", 0, WAYS[2], 0, WAYS[0]),
+    ("the theory's shift places it worse", 0, WAYS[0], 0, WAYS[1]),
+    ("HiResCAM at a finer layer in 8 passes beats Grad-CAM in one", 2, WAYS[4], 0, WAYS[0]),
+    ("LayerCAM at a finer layer in 8 passes beats Grad-CAM in one", 3, WAYS[4], 0, WAYS[0]),
+)
+
+
+def expectations(placed: Sequence[Row]) -> str:
+    """What was expected, and whether these figures say so."""
+    lines = []
+    for said, which, way, other, beside in EXPECTED:
+        line = [said]
+        for column, digits in (("centroid", 1), ("auprc", 3)):
+            names = named(*MAPS[which]), named(*MAPS[other])
+            groups = gain(placed, names[0], way, column, (names[1], beside))
+            if not groups:
+                return ""
+            middle, low, high = interval(groups)
+            held = {"helps": "yes", "harms": "no, the contrary"}.get(verdict(low, high), "not told")
+            line.append(f"{held}: {middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})")
+        lines.append(line)
+    head = ["expected", "nearer by the centroid [mm]", "higher AUPRC"]
+    return "### What was expected, and what came\n\n" + table(head, lines)
+
+
+def default(placed: Sequence[Row]) -> str:
+    """What the default should be, by a rule that is written here."""
+    last = named(*MAPS[0])
+    verdicts = {}
+    for way in WAYS[1:]:
+        groups = [gain(placed, last, way, column) for column in ("centroid", "auprc")]
+        if not all(groups):
+            return ""
+        both = {verdict(*interval(each)[1:]) for each in groups}
+        verdicts[way] = "helps" if both == {"helps"} else "harms" if "harms" in both else "open"
+    shifts = [way for way in WAYS[1:3] if verdicts[way] == "helps"]
+    mirrors = [way for way in WAYS[3:] if verdicts[way] == "helps"]
+    one = f"shifted as {' or '.join(shifts)}" if shifts else "trilinear, not shifted"
+    many = f"*{mirrors[0]}*" if mirrors else "none that these figures tell to be better"
+    return (
+        f"### The default\n\nThe rule: a way becomes the default of its number of passes where, "
+        f"for `{last}`, it helps by the centroid and by the AUPRC. By these figures: in one pass "
+        f"{one}; with more passes {many}. One pass stays what `medsal.explain` does when it is not "
+        f"asked for more."
+    )
 
 
 def claims(placed: Sequence[Row]) -> str:

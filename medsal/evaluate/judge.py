@@ -1,6 +1,7 @@
 """From figures to findings: what they mean, in plain words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medsal.evaluate.finding import LARGE, SMALL, Finding, Outcome, lead, likeness
 from medsal.evaluate.trials import Cascade, Faith, Others
@@ -48,8 +49,7 @@ def findings_of(
     ]
     if others is not None and others.classes:
         found.append(_classes(others, chance, classes))
-    found = [_with_source(each, known) for each in found]
-    return (*found, _faith(faith))
+    return (*_with_source(found, known), _faith(faith))
 
 
 def _layers(name: str, which: str, cascade: Cascade, steps: int, chance: float) -> Finding:
@@ -112,8 +112,11 @@ def _faith(faith: Faith) -> Finding:
     return Finding(name, outcome, value, best, words)
 
 
-def _with_source(finding: Finding, known: str | None) -> Finding:
-    if known is None or finding.outcome not in ("failed", "partly"):
-        return finding
-    words = f"{finding.words} {_EDGES.format(known)}"
-    return Finding(finding.name, finding.outcome, finding.value, finding.chance, words)
+def _with_source(found: list[Finding], known: str | None) -> list[Finding]:
+    """Where a method shows what is known of it, that is said with the last answer that shows it."""
+    shown = [i for i, each in enumerate(found) if each.outcome in ("failed", "partly")]
+    if known is None or not shown:
+        return found
+    last = found[shown[-1]]
+    words = f"{last.words} {_EDGES.format(known)}"
+    return [*found[: shown[-1]], replace(last, words=words), *found[shown[-1] + 1 :]]

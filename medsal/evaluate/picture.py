@@ -128,7 +128,7 @@ def _curves(axes: matplotlib.axes.Axes, check: Check) -> None:
         scores = curve.scores[0].tolist()
         axes.plot(curve.fractions.tolist(), scores, "o-", color=colour, label=name, lw=1.6)
     axes.set_xlim(-0.02, 1.02)
-    _titled(axes, "Score of the target", "share of the image")
+    _titled(axes, "The target while the image is handed over", "share of the image")
 
 
 def _titled(axes: matplotlib.axes.Axes, title: str, along: str) -> None:

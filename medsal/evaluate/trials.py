@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -133,7 +133,7 @@ class Faith:
     """Deletion and insertion, of the map and of random ones.
 
     Attributes:
-        deletion: the map's curve.
+        deletion: the map's curve, of the class's probability where there is one.
         insertion: the map's curve.
         random: the areas' difference of each random map; empty where it is not defined.
     """
@@ -152,10 +152,24 @@ class Faith:
         return float(self.insertion.normalised - self.deletion.normalised)
 
 
+def probable(probe: Probe, image: Image) -> Probe:
+    """The probe of the class's probability, where the target is a class of a classifier.
+
+    Half-blurred images are new to a network: its logits may go anywhere, a probability can't.
+    """
+    (target,) = probe.targets
+    logits = class_logits(probe.output(image)) if isinstance(target, ClassScore) else None
+    if logits is None or not isinstance(target, ClassScore) or target.activation != "none":
+        return probe
+    activation: Literal["sigmoid", "softmax"] = "sigmoid" if logits.shape[1] == 1 else "softmax"
+    return replace(probe, target=replace(target, activation=activation))
+
+
 def faith(
     probe: Probe, image: Image, whole: Map, random: list[Map], steps: int, step: Step
 ) -> Faith:
-    """The curves of a map, and the same figure of random maps."""
+    """The curves of a map, and the same figure of random maps; of probabilities, as in RISE."""
+    probe = probable(probe, image)
 
     def curves(saliency: Map, known: Curve | None) -> tuple[Curve, Curve]:
         asked = Asked(probe, image, saliency, "blur", steps, 1, 0, 1)

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsal.evaluate.finding import LARGE, SMALL
+from medsal.export.names import description, label
+from medsal.export.sidecar import as_json, file_hash
+from medsal.export.staging import staged
+from medsal.result import SaliencyMap
 
 if TYPE_CHECKING:
     from medsal.evaluate.check import Check
@@ -15,14 +19,13 @@ DOTS_PER_INCH = 150
 
 def as_dict(check: "Check") -> dict[str, Any]:
     """All that a check found, as JSON holds it."""
-    from medsal.export import label
-
     result, cascade = check.result, check.cascade
     return {
         "Description": "Sanity and faithfulness of a saliency method on one network and scan.",
         "IntendedUse": "Research only; not a diagnosis.",
         "Method": repr(result.method),
         "Target": label(result.targets[0], check.classes),
+        "InputSHA256": _hash(result),
         "Model": {"name": result.model.name, "sha256": result.model.sha256},
         "Passed": check.passed,
         "Summary": {each.name: each.line for each in check.findings},
@@ -55,13 +58,18 @@ def _curve(curve: "Curve") -> dict[str, Any]:
     }
 
 
+def _stem(name: str, result: SaliencyMap) -> str:
+    return f"{name}_desc-{description(result.method)}_check"
+
+
+def _hash(result: SaliencyMap) -> str | None:
+    path = Path(result.origins[0].path or "")
+    return file_hash(path) if result.origins[0].path and path.exists() else None
+
+
 def save(check: "Check", folder: Path, name: str) -> list[Path]:
     """Both files, together or not at all; never over the scan."""
-    from medsal.export.names import description
-    from medsal.export.sidecar import as_json
-    from medsal.export.staging import staged
-
-    stem = f"{name}_desc-{description(check.result.method)}_check"
+    stem = _stem(name, check.result)
     sources: Iterable[Path] = [Path(each.path) for each in check.result.origins if each.path]
     with staged(folder, sources) as stage:
         stage.path(f"{stem}.json").write_text(as_json(check.as_dict()), encoding="utf-8")

@@ -134,8 +134,8 @@ def save_case(
         classes: the names of the model's classes.
         outputs: which of `OUTPUTS` to write.
         share: of a map's maximum, from which on a voxel is in the hot region.
-        checks: figures of sanity checks and faithfulness, for the report; None = what `medsal
-            check` left in the folder.
+        checks: figures of sanity checks and faithfulness, for the report and the provenance; None
+            = what `medsal check` left in the folder.
         report: the report's name.
 
     Returns:
@@ -148,7 +148,8 @@ def save_case(
     folder, wanted = Path(folder), checked_outputs(outputs)
     made: list[Path] = []
     with staged(folder, [scan.path]) as stage:
-        writer = Writer(stage, classes, "scan", share)
+        known = kept_checks(folder, scan.name, results) if checks is None else checks
+        writer = Writer(stage, classes, "scan", share, known)
         made += _scan(stage, scan) if "scan" in wanted else []
         for result in results:
             for i, target in enumerate(result.targets):
@@ -169,8 +170,7 @@ def save_case(
         if "mrb" in wanted and scan.kind != "picture":
             made += writer.scene(results, f"{scan.name}.mrb")
         if "html" in wanted:
-            known = kept_checks(folder, scan.name, results) if checks is None else checks
-            made += writer.page(results, report, {"checks": known, "title": scan.name})
+            made += writer.page(results, report, {"title": scan.name})
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medsal.export.hot import SHARE
-from medsal.export.sidecar import sidecar
+from medsal.export.sidecar import file_hash, sidecar
 from medsal.result import SaliencyMap
 from medsal.view import Interactive, report
 
@@ -33,7 +33,7 @@ def page(
         ValueError: no result, or several samples in one.
     """
     made = [
-        sidecar(each, k, classes, written, share)
+        sidecar(each, k, classes, written, share, options.get("checks"))
         for each in results
         for k in range(len(each.targets))
     ]
@@ -49,14 +49,23 @@ def kept_checks(
         folder: where the results are written to.
         name: of the scan.
         results: the maps.
+
+    Returns:
+        By "method, target": whether all was passed, each outcome, and what it means.
     """
     models = {each.model.sha256 for each in results}
+    origin = results[0].origins[0].path if results else None
+    scan = file_hash(Path(origin)) if origin and Path(origin).exists() else None
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob(f"{glob.escape(name)}_desc-*_check.json")):
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
-            if said["Model"]["sha256"] in models:
-                found[f"{said['Method']}, {said['Target']}"] = said
+            if said["Model"]["sha256"] in models and said.get("InputSHA256", scan) == scan:
+                found[f"{said['Method']}, {said['Target']}"] = {
+                    "Passed": said.get("Passed"),
+                    "Summary": said["Summary"],
+                    "Words": {each["Name"]: each["Words"] for each in said.get("Findings", [])},
+                }
         except (ValueError, LookupError, TypeError):
             continue  # another program's file
     return found

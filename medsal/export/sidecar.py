@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ def sidecar(
     classes: Sequence[str] = (),
     written: str = "",
     share: float = SHARE,
+    checks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """How one sample's map was made and what it holds; only what JSON can hold.
 
@@ -40,6 +41,7 @@ def sidecar(
         classes: the names of the model's classes.
         written: the grid that the map is written on: ``"scan"`` or ``"network"``.
         share: of the map's maximum, from which on a voxel is in the hot region.
+        checks: what `medsal check` found, by "method, target".
     """
     voxels = result.data[0, target]
     low, high = float(voxels.min()), float(voxels.max())
@@ -69,6 +71,9 @@ def sidecar(
         "HotRegions": _hot(result, target, share),
         "Units": "arbitrary: change of the score",
         "SeenFraction": 1.0 if result.seen is None else float(result.seen.double().mean()),
+        "SanityChecks": (checks or {}).get(
+            f"{result.method!r}, {label(result.targets[target], classes)}"
+        ),
         "Notes": list(result.notes),
         "CreatedUTC": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,6 +1,6 @@
 """The files of one map, and of several in one scene."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ class Writer:
         classes: the names of the model's classes.
         written: the grid that the maps are on: ``"scan"`` or ``"network"``.
         share: of a map's maximum, from which on a voxel is in the hot region.
+        checks: what `medsal check` found, by "method, target".
     """
 
     stage: Stage
     classes: Sequence[str]
     written: str
     share: float
+    checks: Mapping[str, Any] | None = None
 
     def map(self, result: SaliencyMap, target: int, name: str, suffix: str) -> list[Path]:
         """One target's map or hot region with its provenance, or the provenance alone."""
@@ -55,7 +57,7 @@ class Writer:
             path = self.stage.path(name)
             made.append(write_volume(path, voxels, affine_of(result), description=said))
         made.append(self.stage.path(f"{stem}.json"))
-        text = as_json(sidecar(result, target, self.classes, self.written, self.share))
+        text = as_json(sidecar(result, target, self.classes, self.written, self.share, self.checks))
         made[-1].write_text(text, encoding="utf-8")
         return self._there(made)
 
@@ -92,8 +94,8 @@ class Writer:
     ) -> list[Path]:
         """A report of maps on one grid."""
         path = self.stage.path(name)
-        classes, written = self.classes, self.written
-        text = page(results, classes=classes, written=written, share=self.share, **options)
+        asked = {"share": self.share, "checks": self.checks, **options}
+        text = page(results, classes=self.classes, written=self.written, **asked)
         path.write_text(text, encoding="utf-8")
         return self._there([path])
 

@@ -1,6 +1,7 @@
 """medsal: where in a scan a network looked."""
 
-from medsal.classic import saliency, saliency_plot
+from typing import TYPE_CHECKING, Any
+
 from medsal.explain import Origin, SaliencyMap, explain, layers
 from medsal.methods import (
     CAM,
@@ -33,6 +34,9 @@ from medsal.methods import (
 from medsal.probe import Layer, Probe
 from medsal.regions import Region
 from medsal.targets import ClassScore, Difference, Positive, Predicted
+
+if TYPE_CHECKING:
+    from medsal.classic import saliency, saliency_plot
 
 __version__ = "0.1.0"
 
@@ -77,3 +81,12 @@ __all__ = [
     "saliency",
     "saliency_plot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The classic call draws as well: it loads what figures need, which maps do without.
+    if name in ("saliency", "saliency_plot"):
+        from medsal import classic
+
+        return getattr(classic, name)
+    raise AttributeError(f"module 'medsal' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from tests.benchmarks.cost.growth import grown, plot
 from tests.benchmarks.cost.page import machine, page
 from tests.benchmarks.cost.table import Row, rows
 
-ROOT = Path(__file__).parents[2]
+PAGE = Path(__file__).parents[2] / "tutorials" / "cost.md"
 
 
 def main() -> None:
@@ -33,10 +33,12 @@ def main() -> None:
     for row in rows(asked):
         found.append(row)
         print(row, flush=True)
+        if asked.page:  # what was measured so far, should the rest be cut off
+            PAGE.write_text(page(found, {}, machine(asked)), "utf-8")
     if asked.page:
         measured = grown(asked)
-        plot(measured, ROOT / "tutorials" / "images" / "cost.png")
-        (ROOT / "tutorials" / "cost.md").write_text(page(found, measured, machine(asked)), "utf-8")
+        plot(measured, PAGE.parent / "images" / "cost.png")
+        PAGE.write_text(page(found, measured, machine(asked)), "utf-8")
 
 
 if __name__ == "__main__":

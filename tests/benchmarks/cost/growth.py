@@ -31,7 +31,7 @@ def grown(asked: argparse.Namespace) -> dict[str, dict[str, Curve]]:
         case = Case("ResNet18", size, device)
         for name, run in kinds.items():
             voxels[name].append((size**3, _median(run, case, asked.repeats)))
-    case = Case("ResNet18", asked.size, device)
+    case = Case("ResNet18", sorted(asked.sizes)[len(asked.sizes) // 2], device)
     classes = [(n, own("gradcam", list(range(n)))) for n in (1, 2, 4, 8)]
     layers = [(n, own("gradcam", layer=_LAYERS[-n:])) for n in (1, 2, 3, 4)]
     samples = [(n, own("smoothgrad", samples=n)) for n in (1, 2, 4, 8)]

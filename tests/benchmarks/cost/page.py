@@ -26,13 +26,7 @@ after the call [MiB], allocator and loaded code included. "same" is the correlat
 
 {tables}
 
-## How it grows
-
-![time by voxels, classes, layers and samples](images/cost.png)
-
-{growth}
-
-## Switches
+{growth}## Switches
 
 None of them is ever on by itself.
 
@@ -43,6 +37,14 @@ None of them is ever on by itself.
   written.
 - CUDA graphs: not used.
 - `batch=` of `occlusion`, `rise`, `scorecam` and `ablationcam`: samples in one pass of the model.
+"""
+
+_GROWTH = """## How it grows
+
+![time by voxels, classes, layers and samples](images/cost.png)
+
+{}
+
 """
 
 
@@ -90,7 +92,7 @@ def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -
             cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]
             lines.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join(lines))
-    growth = "\n".join(told(measured))
+    growth = _GROWTH.format("\n".join(told(measured))) if measured else ""
     return _TEXT.format(machine=machine, tables="\n\n".join(tables), growth=growth)
 
 

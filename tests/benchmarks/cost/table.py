@@ -61,12 +61,11 @@ def child(asked: dict[str, Any]) -> dict[str, Any]:
 def rows(asked: argparse.Namespace) -> Iterator[Row]:
     """Each row as soon as it is measured."""
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    for what, runs in RUNS.items():
-        for net, (axes, _, _) in NETS.items():
+    for what in asked.what:
+        for net in asked.nets:
+            axes = NETS[net][0]
             size = asked.size if axes == 3 else asked.flat_size
-            if what not in asked.what or net not in asked.nets:
-                continue
-            against, *others = runs
+            against, *others = RUNS[what]
             common = {"what": what, "net": net, "device": device, "threads": asked.threads}
             larger = (asked.memory_size or size) if axes == 3 else size
             held = child({**common, "who": [against], "size": larger})

@@ -117,7 +117,11 @@ def _likeness(axes: matplotlib.axes.Axes, check: Check) -> None:
     axes.axhspan(LARGE, 1.05, color=COLOURS["failed"], alpha=0.14, lw=0)
     low = min(-0.1, float(min(each.min() for each in found.values)) - 0.05)
     axes.set(xlim=(-0.02, 1.02), ylim=(low, 1.05))
-    _titled(axes, "Likeness to the map above", "share of layers with random weights, output first")
+    _titled(
+        axes,
+        "Likeness to the map of the network as it is",
+        "share of layers with random weights, output first",
+    )
 
 
 def _curves(axes: matplotlib.axes.Axes, check: Check) -> None:

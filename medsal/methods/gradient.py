@@ -69,8 +69,10 @@ class GuidedBackprop(VoxelMethod):
     """The gradient by each voxel where every ReLU lets only positive gradients pass; signed.
 
     At each ReLU: ``g * [x > 0] * [g > 0]`` (section 3.4). The paper shows the image's channels as
-    colours; here they are summed unless ``channels`` says otherwise. Defined for ReLU alone:
-    refused where a model has none, or other activations besides.
+    colours; here they are summed unless ``channels`` says otherwise. Defined for ReLU alone, as a
+    module, a function, in place, shared, capped (ReLU6) or as a clamp at 0: refused where a model
+    has none, or other activations besides. One that is written out as a product with a mask is not
+    seen.
 
     It shows edges that excite the network, hardly depends on the class, and little on the weights
     (Adebayo et al., 2018, arXiv:1810.03292): no map to judge a network by.

@@ -158,9 +158,9 @@ def remember_default(model: nn.Module, key: Any, name: str | None) -> str:
     return name
 
 
-def remembered_default(model: nn.Module, key: Any) -> str | None:
-    """The default layer found before for this key."""
-    return _known.get(model, {}).get(key)
+def remembered_default(model: nn.Module, key: Any) -> list[str]:
+    """The default layer found before for this key; empty where none was."""
+    return [name for name in (_known.get(model, {}).get(key),) if name]
 
 
 def default_key(model: nn.Module, image: Tensor, kwargs: Mapping[str, Any]) -> Any:

@@ -1,9 +1,11 @@
 """A model and a target, seen as one function from images to a score per sample."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +36,8 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
-# How many layers that the score does not depend on may end after the last one that it does.
-_HEADS = 8
+# How many layers of tokens are tried from the end: those of a block, and what follows it.
+_TOKENS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,18 +162,38 @@ class Probe:
         """
         lay.reject_script(self.model)
         with visiting(self.model), torch.set_grad_enabled(gradients), Sparing():
-            if names:
-                return self._tap(image, names)
             key = self._key(image)
-            known = remembered_default(self.model, key)
-            return self._tap(image, [known]) if known else self._search(image, key)
+            known = [*names] if names else remembered_default(self.model, key)
+            return self._tap(image, known) if known else self._found(image, key, gradients)
+
+    def _found(self, image: Image, key: Any, gradients: bool) -> list[Tapped]:
+        """The default layer: it is the same one for methods that ask for no gradients."""
+        try:
+            with torch.enable_grad():
+                return self._search(image, key)
+        except UnrelatedError:
+            if gradients:
+                raise
+        # A score without a gradient: of the last layer, which is nobody else's default.
+        return self._search(image, None)
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
         lay.reject_script(self.model)
         watched = self._pass(image)
         with visiting(self.model), torch.no_grad():
-            return watched.layers(lambda: self._forward(plain(image)))
+            return watched.layers(lambda: self._forward(plain(image)), self._default(image))
+
+    def _default(self, image: Image) -> str | None:
+        """The default layer, where the score that is asked about tells which it is."""
+        asked = replace(self, record=Record())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return asked.taps(image)[0].layer
+        except (ValueError, TypeError, LookupError):
+            # No score can be read off this output: the last layer on a grid is told.
+            return None
 
     def card(self) -> ModelCard:
         """Which model it is: its class, size, and the fingerprint of its weights."""
@@ -206,20 +228,44 @@ class Probe:
     def _search(self, image: Image, key: Any) -> list[Tapped]:
         watched = self._pass(image)
         names, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
-        if tap or not names:
-            remember_default(self.model, key, next(iter(names), None))
+        if key is None and names:
+            return self._tap(image, names[:1])
+        if not names:
+            return self._search_tokens(image, key, watched)
+        if tap:
+            remember_default(self.model, key, names[0])
         if tap:
             return self._noted([tap], watched, image)
-        for name in names[:_HEADS]:
+        try:
+            taps = self._tap(image, names[:1])
+        except UnrelatedError:
+            # Layers beside the way to the score ended last, such as the head of another output.
+            leaf = plain(image).clone().requires_grad_()
+            with torch.enable_grad():
+                run = partial(self._forward, leaf.clone(), copied=True)
+                found = self._pass(image).last_related(names, run, self.targets)
+            # Not remembered: another target may depend on the layers after that.
+            return self._tap(image, [found or names[0]])
+        remember_default(self.model, key, names[0])
+        return taps
+
+    def _search_tokens(self, image: Image, key: Any, watched: Pass) -> list[Tapped]:
+        """The last layer of tokens of the usual width whose cells the score depends on."""
+        rows = [each for each in watched.seen.layers() if each.shape and len(each.shape) == 3]
+        wide = [
+            each.name
+            for each in rows
+            if image.ndim > 3 and each.shape and each.shape[-1:] == _width(rows)
+        ]
+        for name in wide[: -_TOKENS - 1 : -1]:
             try:
                 taps = self._tap(image, [name])
-            except UnrelatedError:
+            except ValueError:  # they can't be placed, or the class token alone counts
                 continue
-            if name == names[0]:
-                # Not so for one before it: another target may depend on the layers after that.
-                remember_default(self.model, key, name)
+            remember_default(self.model, key, name)
             return taps
-        return self._tap(image, names[:1])
+        remember_default(self.model, key, None)
+        return []
 
     def _noted(self, taps: list[Tapped], watched: Pass, image: Image) -> list[Tapped]:
         """Put down which layers it was, and warn where a grid has a single cell on an axis."""
@@ -250,3 +296,9 @@ class Probe:
                 f"expected a probe with one target, got {len(self.targets)}; "
                 f"use scores, gradients or taps"
             )
+
+
+def _width(rows: Sequence[lay.Layer]) -> tuple[int, ...]:
+    """How many features most layers of tokens have."""
+    counts = Counter((each.shape or ())[-1:] for each in rows)
+    return counts.most_common(1)[0][0] if counts else ()

@@ -29,6 +29,12 @@ _CLIPS: dict[Any, tuple[str, ...]] = {
     torch.clamp: ("min", "max"), torch.clamp_: ("min", "max"), Tensor.clamp: ("min", "max"),
     Tensor.clamp_: ("min", "max"), torch.clamp_min: ("min",), torch.clamp_min_: ("min",),
     Tensor.clamp_min: ("min",), Tensor.clamp_min_: ("min",),
+    torch.clip: ("min", "max"), torch.clip_: ("min", "max"), Tensor.clip: ("min", "max"),
+    Tensor.clip_: ("min", "max"),
+}  # fmt: skip
+# ReLU where the other argument is 0 everywhere.
+_LARGER: set[Any] = {
+    torch.maximum, torch.max, torch.fmax, Tensor.maximum, Tensor.max, Tensor.fmax,
 }  # fmt: skip
 # Activations that let negative values through: the rule, which asks where the input was positive,
 # says nothing of them.
@@ -39,6 +45,8 @@ _OTHERS: dict[Any, str] = {
     torch.selu: "SELU", torch.selu_: "SELU", F.celu: "CELU", F.celu_: "CELU", torch.celu: "CELU",
     torch.celu_: "CELU", F.gelu: "GELU", F.silu: "SiLU", F.mish: "Mish", F.glu: "GLU",
     F.hardswish: "Hardswish", F.softplus: "Softplus", F.softsign: "Softsign",
+    F.hardshrink: "Hardshrink", torch.hardshrink: "Hardshrink", Tensor.hardshrink: "Hardshrink",
+    F.softshrink: "Softshrink", F.tanhshrink: "Tanhshrink", F.logsigmoid: "LogSigmoid",
 }  # fmt: skip
 # Activations written out in their own modules, of which no function call tells.
 _MODULES = {"Swish", "MemoryEfficientSwish", "MemoryEfficientMish", "GEGLU"}
@@ -67,6 +75,9 @@ class ReLURule(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
+        rectified = _above_zero(func, args, given)
+        if rectified is not None:
+            func, args, given = torch.relu, (rectified,), {}
         if func in _RELUS or _clips_at_zero(func, args, given):
             before = args[0] if args else given["input"]
             # Where no graph is recorded no gradient passes: such a ReLU guides nothing.
@@ -178,6 +189,26 @@ def _clips_at_zero(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     low, *high = _CLIPS[func]
     named = dict(zip((low, *high), args[1:], strict=False)) | dict(kwargs)
     bottom, top = named.get(low), named.get(high[0]) if high else None
-    if not isinstance(bottom, int | float) or bottom != 0:
+    if not _is_zero(bottom):
         return False
-    return top == 0 if low == "threshold" else top is None or isinstance(top, int | float)
+    if low == "threshold":
+        return bool(top == 0)
+    return not (isinstance(top, Tensor) and top.requires_grad)
+
+
+def _above_zero(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What is rectified where a function takes the larger of a tensor and 0; None if it is not."""
+    given = [*args, *kwargs.values()]
+    if func not in _LARGER or len(given) != 2:
+        return None
+    for tensor, other in (given, given[::-1]):
+        if isinstance(tensor, Tensor) and isinstance(other, Tensor) and _is_zero(other):
+            return tensor if other.dtype == tensor.dtype and other.ndim <= tensor.ndim else None
+    return None
+
+
+def _is_zero(bound: Any) -> bool:
+    """Whether a bound is the number 0, or a tensor of it that no gradient reaches."""
+    if isinstance(bound, Tensor):
+        return not bound.requires_grad and not bool(bound.any())
+    return isinstance(bound, int | float) and bound == 0

@@ -1,6 +1,6 @@
 """Tapping: one forward pass in which a layer's output becomes the leaf of the graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,8 +115,13 @@ class Pass:
             )
         return [self._tapped(name, leaves, gradients) for name in leaves]
 
-    def layers(self, run: Run) -> list[Layer]:
-        """Every layer that the pass meets, in the order in which they end, the default marked."""
+    def layers(self, run: Run, default: str | None = None) -> list[Layer]:
+        """Every layer that the pass meets, in the order in which they end, the default marked.
+
+        Args:
+            run: the pass.
+            default: the one that is marked; None = the last one on a grid.
+        """
         last = LastSpatial(self.image)
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -125,7 +130,41 @@ class Pass:
 
         with self._watched(watch):
             index = last.chosen(run())
-        return self.seen.layers(None if index is None else last.candidates[index].name)
+        if default is None and index is not None:
+            default = last.candidates[index].name
+        return self.seen.layers(default)
+
+    def last_related(self, names: Sequence[str], run: Run, targets: Targets) -> str | None:
+        """The last of some layers that every score depends on; None without.
+
+        Args:
+            names: the layers, the last one first.
+            run: the pass, of an image that gradients are asked for.
+            targets: what is scored.
+        """
+        met: dict[str, Tensor] = {}
+
+        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            if name not in names or not isinstance(output, Tensor) or not output.requires_grad:
+                return None
+            met[name] = output
+            # What follows may be written in place.
+            return output.clone()
+
+        with self._watched(watch):
+            output = run()
+            scores = self._scores(output, targets)
+            # A segmentation's own map is no layer of features.
+            maps = [each for each in _tensors(output) if each.ndim == self.image.ndim]
+            there = [n for n in names if n in met and not any(_equal(met[n], m) for m in maps)]
+            for score in scores if there else ():
+                if not score.requires_grad:
+                    return None
+                found = torch.autograd.grad(
+                    score.sum(), [met[each] for each in there], retain_graph=True, allow_unused=True
+                )
+                there = [e for e, g in zip(there, found, strict=True) if g is not None]
+        return next(iter(there), None)
 
     def search(self, run: Run, targets: Targets) -> tuple[list[str], Tapped | None]:
         """Find the default layer, and tap it in the same pass.
@@ -276,7 +315,7 @@ def differentiated(
     gradients = []
     for i, score in enumerate(scores):
         keep = i < len(scores) - 1
-        found = gradients_of(score, leaves, keep, outputs) if score.requires_grad else None
+        found = _asked(score, leaves, keep, outputs) if score.requires_grad else None
         if found is None:
             raise UnrelatedError(
                 f"the score of {targets[i]!r} does not depend on {where}, so it has no gradient "
@@ -284,6 +323,38 @@ def differentiated(
             )
         gradients.append([each.detach() for each in found])
     return gradients
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    values = output.values() if isinstance(output, Mapping) else output
+    for each in values if isinstance(output, Mapping | list | tuple) else ():
+        yield from _tensors(each)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def _asked(
+    score: Tensor, leaves: list[Tensor], keep: bool, outputs: list[Tensor] | None
+) -> list[Tensor] | None:
+    try:
+        return gradients_of(score, leaves, keep, outputs)
+    except RuntimeError as error:
+        if "modified by an inplace operation" in str(error):
+            raise ValueError(
+                "the model writes over numbers that its own gradient needs, so it has none; mend "
+                "that operation in place, or use a method without gradients, such as 'occlusion'"
+            ) from error
+        if "use_reentrant" not in str(error):
+            raise
+        raise ValueError(
+            "the model checkpoints its layers with use_reentrant=True, which gives no gradients by "
+            "layers or voxels; build it with use_reentrant=False or without checkpoints, or use a "
+            "method without gradients, such as 'occlusion'"
+        ) from error
 
 
 def _ends_linear(model: nn.Module) -> bool:

@@ -433,3 +433,31 @@ def test_checkpointing_inside_and_around(layer: str | None) -> None:
         result = explain(model, image(2), everything, layer=layer, signed=True)
         assert result.layer == usual.layer
         torch.testing.assert_close(result.data, usual.data)
+
+
+class TwoHeads(nn.Module):
+    """A second branch, whose many layers end last, makes an output that is not the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.main = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.final = nn.Conv2d(4, 3, 1)
+        self.aside = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(12))
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.stem(x)
+        first = self.final(self.main(x))
+        for conv in self.aside:
+            x = conv(x).relu()
+        return first, x
+
+
+@pytest.mark.parametrize("order", [("gradcam", "eigencam"), ("eigencam", "gradcam")])
+def test_a_branch_beside_the_score_that_ends_last(order: tuple[str, str]) -> None:
+    model, x = TwoHeads(), image(2)
+    assert [explain(model, x, everything, each).layer for each in order] == ["main", "main"]
+    # Where nobody can ask for gradients it is the last one on a grid, for this once.
+    constant: Any = lambda output: output[0].detach().flatten(1).sum(1)  # noqa: E731
+    assert explain(TwoHeads(), x, constant, "eigencam").layer.startswith("aside")
+    assert [each.name for each in medsal.layers(model, x) if each.default] == ["main"]

@@ -114,6 +114,11 @@ class Rectified(nn.Module):
         nn.Threshold(0, 0),
         lambda x: x.clamp(min=0),
         lambda x: nn.functional.hardtanh(x, 0, 9),
+        lambda x: x.clip(0),
+        lambda x: x.clip_(min=0, max=9),
+        lambda x: torch.clamp(x, min=torch.zeros((), dtype=x.dtype)),
+        lambda x: torch.maximum(x, torch.zeros_like(x)),
+        lambda x: torch.max(torch.zeros((), dtype=x.dtype), x),
     ],
 )
 def test_relu_rules_by_hand(relu):
@@ -138,6 +143,8 @@ def test_relu_rules_by_hand(relu):
         (nn.SELU(), "SELU"),
         (nn.CELU(), "CELU"), (nn.SiLU(), "SiLU"), (nn.GELU(), "GELU"), (nn.Mish(), "Mish"),
         (nn.RReLU(), "RReLU"), (nn.Softplus(), "Softplus"), (nn.Hardswish(), "Hardswish"),
+        (nn.Hardshrink(), "Hardshrink"), (nn.Softshrink(), "Softshrink"),
+        (nn.Tanhshrink(), "Tanhshrink"), (nn.LogSigmoid(), "LogSigmoid"),
     ],
 )  # fmt: skip
 def test_other_activations_are_refused(name, activation, met):

@@ -225,3 +225,27 @@ def test_without_highdicom_it_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "NEEDED", ("no_such_module_here",))
     with pytest.raises(ImportError, match=r"pip install 'medsal\[dicom\]'"):
         save_dicom([], tmp_path, tmp_path / "out")
+
+
+def without(folder, *keys):
+    """The series without some of its attributes, as anonymised files are."""
+    for path in folder.iterdir():
+        found = pydicom.dcmread(path)
+        for key in keys:
+            delattr(found, key)
+        found.save_as(path)
+    return folder
+
+
+def test_anonymised_series(tmp_path):
+    keys = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyID",
+            "AccessionNumber", "SliceThickness")  # fmt: skip
+    source = without(ct_series.write(tmp_path / "ct"), *keys)
+    case = scan.read(source)
+    found = cases.result(case.affine, signed(), image=case.data)
+    (path, *_) = save_dicom([found], source, tmp_path / "out")
+    assert pydicom.dcmread(path).PatientID == ""
+    without(source, "FrameOfReferenceUID")
+    with pytest.raises(ValueError, match="ct lacks FrameOfReferenceUID"):
+        save_dicom([found], source, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

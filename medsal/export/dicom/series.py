@@ -14,6 +14,12 @@ from medsal.scan.dicom import is_dicom
 from medsal.space import Grid
 
 MAKER = "medsal"
+NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+# Type 2 in the standard: they may be empty.
+UNKNOWN = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,29 @@ def read_datasets(series: Scan | str | Path) -> Series:
     found = [pydicom.dcmread(each) for each in files if is_dicom(each)]
     slices = [each for each in found if "PixelData" in each]
     slices.sort(key=_height)
-    return Series(scan.name, tuple(slices), Grid(scan.shape, scan.affine))
+    grid = Grid(scan.shape, scan.affine)
+    for each in slices:
+        _complete(each, scan.name, float(np.linalg.norm(grid.affine[:3, 2])))
+    return Series(scan.name, tuple(slices), grid)
+
+
+def _complete(dataset: Any, name: str, gap: float) -> None:
+    """Fill in what may be unknown in DICOM but must be there; anonymised files lack it.
+
+    Raises:
+        ValueError: when something is lacking that objects refer to.
+    """
+    lacking = [key for key in NEEDED if not dataset.get(key)]
+    if lacking:
+        raise ValueError(
+            f"{name} lacks {', '.join(lacking)}, by which DICOM objects refer to a series; leave "
+            f"out DICOM, or give the series as the scanner wrote it"
+        )
+    for key in UNKNOWN:
+        if key not in dataset:
+            setattr(dataset, key, "")
+    if not dataset.get("SliceThickness"):
+        dataset.SliceThickness = f"{gap:.10g}"
 
 
 def _height(dataset: Any) -> float:

@@ -46,11 +46,11 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
     Args:
         inferer: what makes the prediction; None = `SimpleInferer`.
         method: as in `medsal.explain`.
-        target: as in `medsal.explain`.
+        target: as in `medsal.explain`; a class also by its name in ``classes``.
         layer: as in `medsal.explain`.
         output_dir: where the maps are written; None = they are kept in `results`, with the images.
         on_error: ``"raise"``, or ``"warn"`` to let the prediction through without a map.
-        classes: the names of the model's classes, for file names.
+        classes: the names of the model's classes, for targets and file names.
         multilabel: True = the channels of a segmentation don't compete (a sigmoid on each): none
             is the background, and a class's region is where its own logit is positive.
         outputs: which files are written, of `medsal.export.OUTPUTS`; None = all.
@@ -61,7 +61,7 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         **options: of the method, when it is given by name.
 
     Raises:
-        LookupError: for a method or an output that does not exist.
+        LookupError: for a method, an output or a class's name that does not exist.
         TypeError: for an option that it does not have, or an inferer that can't be called.
         ValueError: for another ``on_error``, or an argument that is given by both of its names.
     """
@@ -91,7 +91,8 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         layer = _either("layer", layer, "target_layers", target_layers)
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.method = configured(method, layer, options)
-        self.target = for_head(_either("target", target, "class_idx", class_idx), multilabel)
+        asked = _either("target", target, "class_idx", class_idx)
+        self.target = for_head(_by_name(asked, classes), multilabel)
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.on_error = on_error
         self.classes = tuple(classes)
@@ -225,6 +226,17 @@ def _either(name: str, value: Any, theirs: str, other: Any) -> Any:
     if value is not None and other is not None:
         raise ValueError(f"expected {name} or {theirs}, got both: {value!r} and {other!r}")
     return other if value is None else value
+
+
+def _by_name(target: Any, classes: Sequence[str]) -> Any:
+    if isinstance(target, list | tuple):
+        return [_by_name(each, classes) for each in target]
+    if not isinstance(target, str):
+        return target
+    lower = [name.lower() for name in classes]
+    if target.lower() not in lower:
+        raise LookupError(f"expected a class of {list(classes) or 'numbers'}, got {target!r}")
+    return lower.index(target.lower())
 
 
 def _named(network: nn.Module, args: Sequence[Any]) -> dict[str, Any]:

@@ -283,6 +283,8 @@ def test_bad_arguments_are_told_at_once() -> None:
         SaliencyInferer(method="gradcamm")
     with pytest.raises(TypeError, match="no option 'smaples'"):
         SaliencyInferer(method="smoothgrad", smaples=3)
+    with pytest.raises(LookupError, match=r"'none', 'tumour'.* got 'tumor'"):
+        SaliencyInferer(target=["tumor", 0], classes=("none", "tumour"))
     with pytest.raises(ValueError, match="on_error"):
         SaliencyInferer(on_error="ignore")
     with pytest.raises(TypeError, match=r"inferer|parameters"):

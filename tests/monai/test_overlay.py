@@ -180,7 +180,7 @@ def test_yaml_classes_and_channels_that_do_not_compete(scans: list[Path], tmp_pa
     (bundle / "configs/inference.json").unlink()
     (bundle / "configs/inference.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     targets = {
-        "saliency::target": [0, 1, 2],
+        "saliency::target": ["tumor core", 1, "Enhancing"],
         "saliency::method": "gradient",
         "saliency::outputs": ["nifti"],
     }
@@ -195,8 +195,12 @@ def test_yaml_classes_and_channels_that_do_not_compete(scans: list[Path], tmp_pa
         on_its_scan(path, scans)
         said = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())["Target"]
         assert f"mask=<{names[said['Name']]} voxels>" in said["Definition"]
-    changed = {"saliency::multilabel": False, "saliency::classes": ["a", "b", "c"]}
-    workflow(bundle, scans, OVERLAY, **targets, **changed)
+    changed = {
+        "saliency::multilabel": False,
+        "saliency::classes": ["a", "b", "c"],
+        "saliency::target": [0, 1, 2],
+    }
+    workflow(bundle, scans, OVERLAY, **{**targets, **changed})
     winning = predictions[0][0].argmax(0).flatten().bincount(minlength=3).tolist()
     for name, count in zip("abc", winning, strict=True):
         sidecars = list((bundle / "eval/saliency/scan0").glob(f"*_label-{name}_*.json"))

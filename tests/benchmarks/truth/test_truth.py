@@ -227,6 +227,7 @@ def test_the_page_says_what_the_figures_say(tmp_path):
     assert "| `gradcam` at -1 | mirrored 2 | +4.0 (+4.0 to +4.0) | 2 of 2 | helps |" in text
     assert "| `gradcam` at -1 | theory | -1.0 (-1.0 to -1.0) | 0 of 2 | harms |" in text
     assert "1 2 3" in text
+    assert "nothing here is of them: ResNet10 stem 2," in text
     assert "better | yes: +4.0 (+4.0 to +4.0) | no, the contrary: -4.000" in text
     assert "the theory's shift places it worse | yes: +1.0" in text
     assert "in one pass trilinear, not shifted; with more passes none" in text

@@ -31,7 +31,7 @@ without labels; `Mirrored` in 2 and in 8 passes. Layers are counted from the end
 with a grid (`layer4`, `features`), -3 is `layer2` or `denseblock2` (of the demo network's single
 block, -2 is the block and -3 what goes into it). The centroid is that of what lies above half of a
 map's largest value. The bias is the magnitude of the mean signed offset along an axis, so with few
-lesions it is never 0.
+lesions it is never 0. Lopsided scans stand apart: in the second table of each map, and below.
 
 ![Where maps lie](images/truth_placement.png)"""
 

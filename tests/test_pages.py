@@ -43,5 +43,7 @@ def test_every_public_name_is_in_the_reference(tmp_path: Path) -> None:
             found = getattr(module, name)
             home = f"{getattr(found, '__module__', package)}.{getattr(found, '__qualname__', name)}"
             assert {home, f"{package}.{name}"} & known, f"{package}.{name}"
-    assert "How it works" in (tmp_path / "how_it_works.html").read_text("utf-8")
+    derived = (tmp_path / "how_it_works.html").read_text("utf-8")
+    assert derived.count('display="block"') == derived.count("<math") - derived.count("inline") > 5
+    assert "$" not in derived.partition("<h1")[2].partition("<footer")[0]
     assert len(list(tmp_path.glob("0*.html"))) == 9

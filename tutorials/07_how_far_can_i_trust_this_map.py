@@ -113,3 +113,9 @@ for name, row in zip(names, alike, strict=True):
 for name, result in results.items():
     edge, centre = lesion_distance(result.peak_mm())
     print(f"{name:16} peak {edge:.1f} mm from the lesion, {centre:.1f} mm from its centre")
+
+# %% [markdown]
+# ## On the command line
+#
+# `medsal check BUNDLE SCAN --method gradcam` asks the first three questions of any bundle and scan,
+# says in plain words what passed and what did not, and leaves a JSON and a picture.

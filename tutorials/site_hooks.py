@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 
@@ -34,6 +35,15 @@ def names(package: str) -> list[str]:
     return sorted(homes, key=lambda home: home.rpartition(".")[0])
 
 
+def formulas(markdown: str) -> str:
+    """Formulas between dollars as MathML, which browsers draw without a script or the network."""
+
+    def drawn(match: re.Match[str]) -> str:
+        return convert((match[1] or match[2]).strip(), display="block" if match[1] else "inline")
+
+    return re.sub(r"\$\$(.+?)\$\$|\$([^$]+)\$", drawn, markdown, flags=re.S)
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Put a page beside each tutorial."""
     for path in sorted(Path(config.docs_dir).glob("[0-9]*.py")):
@@ -52,5 +62,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         seen.update(new)
         return "\n\n".join(f"::: {name}" for name in new)
 
+    if "$$" in markdown:  # elsewhere a dollar is a shell's
+        markdown = formulas(markdown)
     markdown = re.sub(r"^::: ([\w.]+)\.\*$", written, markdown, flags=re.M)
     return re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.md)", markdown)

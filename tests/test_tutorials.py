@@ -28,7 +28,9 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     if absent:
         pytest.skip(f"{', '.join(absent)} is not here: pip install 'medsal[tutorials]'")
     (tmp_path / "sitecustomize.py").write_text(OFFLINE)
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(tmp_path)}
+    # One thread each: tests run side by side, and threads that wait for each other take long.
+    quiet = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, **quiet}
     ran = subprocess.run(
         [sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

@@ -212,6 +212,12 @@ def table(rows: dict[str, list[str]], columns: list[str]) -> str:
     return "\n".join([*lines, "", *said, ""])
 
 
+def left_out(rows: dict[str, list[str]]) -> str:
+    """The networks that no run has come to yet, or that need a package that was not there."""
+    names = [name for name in ZOO if name not in rows]
+    return f"\nNot run for this page: {', '.join(names)}.\n" if names else ""
+
+
 def read_page(page: Path, columns: list[str]) -> dict[str, list[str]]:
     """The rows of a page that was written before, with the same columns."""
     if not page.exists():
@@ -255,7 +261,7 @@ def main() -> None:
             # What another run wrote meanwhile stays.
             rows = {**read_page(given.out, columns), name: rows[name]}
             ordered = {each: rows[each] for each in ZOO if each in rows}
-            given.out.write_text(PAGE + table(ordered, columns), "utf-8")
+            given.out.write_text(PAGE + table(ordered, columns) + left_out(ordered), "utf-8")
     print()
     print(table({each: rows[each] for each in ZOO if each in rows}, columns))
 

@@ -124,10 +124,14 @@ def test_parametric_map_holds_the_raw_numbers_as_class_activation(made):
 
 def test_pictures_show_the_map_where_it_is(made):
     pictures = [pydicom.dcmread(path) for path in sorted(made.glob("*_pictures/*.dcm"))]
-    colour = np.stack([np.ptp(each.pixel_array.astype(int), axis=-1) for each in pictures])
-    colour[:, -13:] = 0  # the caption
-    z, y, x = np.unravel_index(colour.argmax(), colour.shape)
-    assert (x, y, z) == PEAK
+    colours = np.stack([each.pixel_array.astype(int) for each in pictures])
+    # What speaks for the target is red, what speaks against it blue, the scan and caption grey.
+    red = colours[..., 0] - colours[..., 2]
+    assert not red[:, ct_series.SHAPE[1] :].any()
+    for place, sign in ((PEAK, 1), (VALLEY, -1)):
+        z, y, x = np.unravel_index((sign * red).argmax(), red.shape)
+        assert (x, y, z) == place
+    z = PEAK[2]
     (reference,) = pictures[z].SourceImageSequence
     assert reference.ReferencedSOPInstanceUID == f"{ct_series.ROOT}.3.{PEAK[2] + 1}"
     assert pictures[0].PatientOrientation == ["L", "P"]

@@ -26,6 +26,7 @@ from medsal.view.colour import grey_window, shade
 from medsal.view.scale import Scale, is_signed
 
 NEEDED = ("highdicom", "pydicom")
+LINE = 13
 
 
 def save_dicom(
@@ -114,7 +115,7 @@ class _Writer:
         low, high = float(shown.data.min()), float(shown.data.max())
         scale = Scale(shown.top, is_signed(low, high))
         look = shade(low, high, scale, threshold=None, opacity=0.85, cmap=None)
-        words = f"{shown.name}, {look.bottom:.3g} to {look.top:.3g}. {RESEARCH}"
+        words = f"{shown.name}\n{look.bottom:.3g} to {look.top:.3g}\n{RESEARCH}"
         slices = zip(self.background, shown.data.transpose(2, 1, 0), strict=True)
         found = []
         for grey, values in slices:
@@ -136,10 +137,12 @@ def _background(series: Series) -> Any:
     return grey_window(voxels, None, (0.5, 99.5))(voxels)
 
 
-def _captioned(picture: UInt8[np.ndarray, "y x 3"], words: str) -> UInt8[np.ndarray, "y x 3"]:
-    """A line at the foot that says what it is."""
+def _captioned(picture: UInt8[np.ndarray, "y x 3"], words: str) -> UInt8[np.ndarray, "yy x 3"]:
+    """The picture with a strip below it that says what it is; nothing of it is covered."""
     from PIL import Image, ImageDraw
 
-    image = Image.fromarray(picture)
-    ImageDraw.Draw(image).text((2, picture.shape[0] - 12), words, fill=(255, 255, 255))
-    return np.asarray(image)
+    lines = words.split("\n")
+    strip = Image.new("RGB", (picture.shape[1], LINE * len(lines)))
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((2, LINE * i), line, fill=(255, 255, 255))
+    return np.concatenate([picture, np.asarray(strip)])

@@ -25,8 +25,6 @@ class ModelCard:
     sha256: str
 
 
-# Numbers of the same width, whose sums are quick.
-_WORDS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.int64: torch.int64}
 _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.WeakKeyDictionary()
 
 
@@ -44,10 +42,11 @@ def card(model: nn.Module) -> ModelCard:
 
 
 def _bits(tensor: Tensor) -> int:
-    content = tensor.detach()
-    if content.dtype in _WORDS and content.is_contiguous():
-        return int(content.view(_WORDS[content.dtype]).sum())
-    return int(_bytes(content).sum())
+    content = tensor.detach().contiguous().view(-1)
+    width = content.element_size()
+    # Sums of long integers are quick; they start at multiples of eight bytes.
+    whole = not content.numel() * width % 8 and not content.storage_offset() * width % 8
+    return int(content.view(torch.int64 if whole else torch.uint8).sum())
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Grad-CAM costs one forward pass, records no graph before the layer, and keeps nothing."""
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,3 +167,11 @@ def test_the_first_use_copies_no_large_layer(monkeypatch: pytest.MonkeyPatch) ->
     net[1].register_forward_pre_hook(taken)
     medsal.explain(net, x, 0)
     assert places["in"] == places["out"]
+
+
+def test_import_loads_no_figures() -> None:
+    code = "import sys, medsal; print([each for each in sys.modules if 'medsal.view' in each])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert callable(medsal.saliency)
+    assert callable(medsal.saliency_plot)

@@ -31,8 +31,8 @@ after the call [MiB], allocator and loaded code included. "same" is the correlat
 None of them is ever on by itself.
 
 - `with torch.autocast(device, torch.bfloat16)` around `explain`: passes run in half precision and
-  gradients come in float32. Its line above says what that brings on this machine.
-- `model.to(memory_format=torch.channels_last_3d)`, and the image likewise: its line is above, too.
+  gradients come in float32; `--what switches` measures it.
+- `model.to(memory_format=torch.channels_last_3d)`, and the image likewise; measured with it.
 - `torch.compile(model)`: looked through; a map needs the layers, so the model runs as it was
   written.
 - CUDA graphs: not used.
@@ -82,11 +82,11 @@ def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -
         chosen = [row for row in rows if row.what == what]
         lines = [
             f"## {what[0].upper()}{what[1:]}, against {chosen[0].against}\n",
-            "| network | size | who | FLOPs | time | peak memory | kept | same | |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| network | size | size for memory | who | FLOPs | time | peak memory | kept | same | |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in chosen:
-            cells = [row.net, str(row.size), row.who]
+            cells = [row.net, str(row.size), str(row.memory_size), row.who]
             cells += [_times(each) for each in (row.flops, row.time, row.peak)]
             cells += ["" if row.kept is None else f"{row.kept:.0f}"]
             cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]

@@ -25,6 +25,7 @@ class Row:
     size: int
     who: str
     against: str
+    memory_size: int = 0
     flops: float | None = None
     time: float | None = None
     peak: float | None = None
@@ -81,7 +82,7 @@ def _row(
     repeats: int,
     held: dict[str, Any],
 ) -> Row:
-    head = (common["what"], common["net"], sizes[0], who, against)
+    head = (common["what"], common["net"], sizes[0], who, against, sizes[1])
     name, module = MODULES[who.partition(",")[0]]
     if importlib.util.find_spec(module) is None:
         return Row(*head, note=f"not installed: pip install {name}")

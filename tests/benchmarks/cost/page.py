@@ -20,9 +20,9 @@ Written by `python -m tests.benchmarks --page`; other libraries come with `pip i
 'medsal[bench]'`. {machine}
 
 Each line is a ratio to what is named after "against": time as the median of the ratios of
-neighbouring runs in one process, memory as the peak of a fresh process above what it held before
-the call, floating point operations as torch counts them. "kept" is what the process holds more
-after the call [MiB], allocator and loaded code included. "same" is the correlation of the two maps.
+neighbouring runs in one process, memory as the peak of a process of its own above what it held
+before the call, operations (FLOPs) as torch counts them. "kept" is what the process holds more
+after the call [MiB], allocator and loaded code included. "same" is the maps' correlation.
 
 {tables}
 
@@ -82,11 +82,11 @@ def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -
         chosen = [row for row in rows if row.what == what]
         lines = [
             f"## {what[0].upper()}{what[1:]}, against {chosen[0].against}\n",
-            "| network | size | size for memory | who | FLOPs | time | peak memory | kept | same | |",
+            "| network | size | for memory | who | FLOPs | time | peak memory | kept | same | |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in chosen:
-            cells = [row.net, str(row.size), str(row.memory_size), row.who]
+            cells = [row.net, *map(str, (row.size, row.memory_size)), row.who]
             cells += [_times(each) for each in (row.flops, row.time, row.peak)]
             cells += ["" if row.kept is None else f"{row.kept:.0f}"]
             cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]

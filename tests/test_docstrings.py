@@ -11,7 +11,8 @@ import medsal
 MODULES = sorted(
     each.name
     for each in pkgutil.walk_packages(medsal.__path__, "medsal.")
-    if not each.name.endswith("__main__")
+    # A script that runs inside 3D Slicer imports what is there alone.
+    if not each.name.endswith(("__main__", "view_in_slicer"))
 )
 
 

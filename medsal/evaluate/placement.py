@@ -89,11 +89,12 @@ def placement(
         >>> import torch
         >>> from torch import nn
         >>> from medsal.evaluate import placement
-        >>> net = nn.Sequential(nn.Conv1d(1, 1, 3, 4, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
-        >>> _ = nn.init.ones_(net[0].weight)
-        >>> scans = torch.rand(8, 1, 64, generator=torch.Generator().manual_seed(0))
-        >>> round(placement(net, scans, layer="0").shift[0])
-        -2
+        >>> conv = nn.Conv1d(1, 1, 3, stride=2, padding=1, bias=False)  # a cell sits at voxel 2 i
+        >>> _ = nn.init.ones_(conv.weight)
+        >>> net = nn.Sequential(conv, nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        >>> scans = torch.eye(64)[16:48, None]  # in each, one voxel is bright
+        >>> round(placement(net, scans, layer="0").shift[0], 2)
+        -0.5
     """
     if isinstance(as_target(target), tuple):
         raise TypeError(f"expected one target for the scans, got {target!r}")

@@ -47,7 +47,9 @@ def seconds_to_open(page: str) -> float | None:
         path.write_text(page, "utf-8")
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
         flags += ["--virtual-time-budget=60000", "--enable-logging=stderr", "--dump-dom"]
-        done = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True)
+        done = subprocess.run(
+            [browser, *flags, path.as_uri()], capture_output=True, encoding="utf-8"
+        )
     times = re.findall(r":\d{4}/(\d\d)(\d\d)([\d.]+):.*?medsal: (Loading|Ready)", done.stderr)
     clock = {word: int(h) * 3600 + int(m) * 60 + float(s) for h, m, s, word in times}
     return clock["Ready"] - clock["Loading"] if len(clock) == 2 else None

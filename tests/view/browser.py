@@ -52,7 +52,7 @@ def drive(page, folder, script, *flags):
     path.write_text(allowed.replace("</title>", f"</title><script>{said}</script>", 1), "utf-8")
     done = subprocess.run(
         [CHROMIUM, *FLAGS, *flags, "--dump-dom", path.as_uri()],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True, encoding="utf-8", timeout=240,
     )  # fmt: skip
     found = re.search(r"ANSWER(\{.*\})END", done.stderr)
     assert found, done.stderr[-3000:]

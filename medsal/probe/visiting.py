@@ -75,8 +75,8 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
     devices = {torch.device("cpu")}
     with _lock:
         for module in modules:
-            # Frozen TorchScript has no modes; what is in evaluation mode is held by other visits.
-            if getattr(module, "training", False) or (id(module), "mode") in _held:
+            # A forward pass may set modes and flags itself. Frozen TorchScript has no modes.
+            if hasattr(module, "training"):
                 _hold(leaving, module, "mode", partial(_hold_mode, module))
             if not _stays(module):
                 script = isinstance(module, torch.jit.ScriptModule)
@@ -84,8 +84,7 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
                 _hold(leaving, module, "tensors", partial(hold, module, copies))
         for parameter in model.parameters():
             devices.add(parameter.device)
-            free = parameter.requires_grad and not parameter.is_inference()
-            if free or (id(parameter), "flag") in _held:
+            if not parameter.is_inference():
                 _hold(leaving, parameter, "flag", partial(_hold_flag, parameter))
     for device in devices:
         _hold_random(leaving, device)
@@ -95,14 +94,14 @@ def _arrive(model: nn.Module, leaving: ExitStack) -> None:
 
 
 def _stays(module: nn.Module) -> bool:
-    """Whether nothing of a module can change: torch's own, which write in training mode alone."""
+    """Whether a forward pass writes to nothing of a module: one of torch's own, without buffers."""
     if not type(module).__module__.startswith("torch.nn.modules."):
         return False
-    tensors = [*module._parameters.values(), *module._buffers.values()]
     return not (
-        module._forward_hooks
+        module._buffers
+        or module._forward_hooks
         or module._forward_pre_hooks
-        or any(each is not None and each.is_inference() for each in tensors)
+        or any(each is not None and each.is_inference() for each in module._parameters.values())
         or any(isinstance(each, Tensor) for each in vars(module).values())
     )
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from core_nets import Nasty, image, state_of
 from torch import Tensor
+from torch.nn.functional import batch_norm
 
 import medsal
 
@@ -181,6 +182,34 @@ def test_a_method_that_draws_random_numbers() -> None:
     with untouched(model, x):
         a = medsal.explain(model, x, method=noise)
     assert torch.equal(a.data, medsal.explain(model, x, method=noise).data)
+
+
+class Normalises(torch.nn.Module):
+    """Normalises by each batch, and writes what it saw down, in evaluation mode as well."""
+
+    def __init__(self, by_mode: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)
+        self.head, self.by_mode = torch.nn.Linear(4, 3), by_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        norm = self.norm
+        if self.by_mode:
+            x = norm.train()(x)
+        else:
+            x = batch_norm(
+                x, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=True
+            )
+        return self.head(x.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("by_mode", [True, False])
+@pytest.mark.parametrize("name", ["gradcam", "guided_backprop", "occlusion"])
+def test_a_network_that_writes_to_torchs_own_modules(name: str, by_mode: bool) -> None:
+    model, x = Normalises(by_mode).eval(), image(2)
+    with untouched(model, x):
+        medsal.explain(model, x, 0, name, **options_for(name, 2))
 
 
 class Strange(torch.nn.Sequential):

@@ -238,7 +238,7 @@ def occlusion(case: Case) -> Tensor:
 def rise(case: Case) -> Tensor:
     method = case.result.method
     masks = [each.double() for each in method.drawn(case.image)]
-    total = sum(case.score(case.image * each) * each for each in masks)
+    total = sum(case.score((case.image * each).to(case.image)) * each for each in masks)
     return total[None, None] / (method.masks * method.p)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import medsal
-from medsal import METHODS, HiResCAM, LayerCAM, Mirrored
+from medsal import METHODS, GradCAM, HiResCAM, LayerCAM, Mirrored
 from medsal.ops import smooth
 from tests.benchmarks.truth.networks import FAMILIES, Recipe
 
@@ -22,8 +22,8 @@ SHORTENED: dict[str, dict[str, Any]] = {
     "occlusion": {"window": 10},
     "rise": {"masks": 200},
 }
-#: MONAI's own: CAMs at the same layer, and gradients.
-MONAI = ("CAM", "GradCAM", "GradCAMpp", "GuidedBackpropGrad", "SmoothGrad")
+#: MONAI's own: CAMs at the same layer, gradients, and occlusion.
+MONAI = ("CAM", "GradCAM", "GradCAMpp", "GuidedBackpropGrad", "SmoothGrad", "OcclusionSensitivity")
 
 Maps = Callable[[nn.Module, Tensor, list[int]], Tensor]
 """From a network, an image ``(1, 1, *s)`` and classes to maps ``(1, classes, *s)``."""
@@ -52,10 +52,12 @@ def contenders(recipe: Recipe, references: Tensor) -> list[Contender]:
     found = [_of(name, METHODS[name](**_options(name, references))) for name in METHODS]
     found += [
         _of("gradcam, Mirrored 2", Mirrored("gradcam")),
+        _of("gradcam at layer -2, Mirrored 2", Mirrored(GradCAM(layers[1]))),
         _of("hirescam at layer -2, Mirrored 2", Mirrored(HiResCAM(layers[1]))),
         _of("hirescam at layer -3", HiResCAM(layers[2])),
         _of("hirescam at layer -3, Mirrored 2", Mirrored(HiResCAM(layers[2]))),
         _of("layercam at layer -3, Mirrored 2", Mirrored(LayerCAM(layers[2]))),
+        _of("layercam at layer -3, Mirrored 8", Mirrored(LayerCAM(layers[2]), passes=8)),
     ]
     found += [Contender(f"MONAI {name}", "MONAI", _monai(name, layers[0])) for name in MONAI]
     found += [Contender("random", "knows nothing", random_map)]
@@ -89,6 +91,12 @@ def _monai(name: str, layer: str) -> Maps:
             if name == "SmoothGrad":
                 noisy = visualize.SmoothGrad(net, n_samples=8, verbose=False)
                 return torch.cat([noisy(image.clone(), index=each) for each in classes], 1)
+            if name == "OcclusionSensitivity":
+                # Its map is the probability under a window, low where that matters; as it is with
+                # images of one channel, a sigmoid's.
+                occlude = visualize.OcclusionSensitivity(net, overlap=0.5, verbose=False)
+                under = occlude(image.clone())[0].as_tensor()
+                return (net(image).sigmoid().view(1, -1, 1, 1, 1) - under)[:, classes]
             options = {"target_layers": layer, "postprocessing": lambda each: each}
             if name == "CAM":
                 options["fc_layers"] = "class_layers.out" if layer == "features" else "fc"

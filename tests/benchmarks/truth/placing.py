@@ -17,7 +17,7 @@ from tests.benchmarks.truth.scenes import Scene
 
 WAYS = ("trilinear", "theory", "calibrated", "mirrored 2", "mirrored 8")
 #: Methods, each with its layer, counted from the end.
-MAPS = (("gradcam", -1), ("hirescam", -2), ("hirescam", -3), ("layercam", -3))
+MAPS = (("gradcam", -1), ("gradcam", -2), ("hirescam", -2), ("hirescam", -3), ("layercam", -3))
 FLIPS = [
     tuple(axis for axis, chosen in zip((2, 3, 4), choice, strict=True) if chosen)
     for choice in product((False, True), repeat=3)

@@ -8,7 +8,12 @@ from typing import Any
 
 Row = dict[str, Any]
 #: What is kept beside the page, and the stage that it is gathered from.
-TABLES = {"truth_networks": "train", "truth_placement": "place", "truth_methods": "compare"}
+TABLES = {
+    "truth_networks": "train",
+    "truth_placement": "place",
+    "truth_methods": "compare",
+    "truth_times": "time",
+}
 
 
 def save(path: Path, rows: list[Row]) -> None:

@@ -8,7 +8,17 @@ from torch import nn
 import medsal
 from medsal import METHODS, GradCAM, HiResCAM, Mirrored
 from medsal.targets import ClassScore
-from tests.benchmarks.truth import comparing, figures, networks, page, placing, scenes, tables
+from tests.benchmarks.truth import (
+    comparing,
+    figures,
+    networks,
+    page,
+    placing,
+    scenes,
+    tables,
+    where,
+    which,
+)
 from tests.benchmarks.truth.contenders import Contender, contenders, middle_map, random_map
 from tests.benchmarks.truth.networks import FAMILIES, Family, Recipe
 
@@ -161,7 +171,7 @@ def test_all_contenders_are_there_and_a_row_is_whole(tiny, case):
     blank = comparing.without_learning(net, case.image[None])
     for maps in (random_map, middle_map, lambda *asked: medsal.explain(*asked).data):
         row = comparing.figures(Contender("any", "medsal", maps), net, asked, blank)
-        assert {name for _, columns, *_ in page.COMPARED for name in columns} <= set(row)
+        assert {column for _, column, _ in which.COMPARED} <= set(row)
         assert all(np.isfinite(value) for value in row.values())
     assert row["own class"] != 0.5
     middle = comparing.figures(Contender("", "", middle_map), net, asked, blank)
@@ -207,33 +217,46 @@ def test_the_page_says_what_the_figures_say(tmp_path):
         head = {"network": net, "case": -1, "map": "gradcam at layer -1"}
         rows.append({**head, "shift": [1.0, 2.0, 3.0]})
         for i in range(4):
-            for method, back in placing.MAPS:
+            for name in where.NAMES:
                 for way in placing.WAYS:
                     away = 10 + i + {"mirrored 2": -4, "theory": 1}.get(way, 0)
-                    name = placing.named(method, back)
-                    columns = [each for _, names, *_ in page.PLACED for each in names]
+                    columns = [each for _, names, *_ in where.PLACED for each in names]
                     head = {"network": net, "case": i, "map": name, "way": way}
-                    rows.append({**head, **dict.fromkeys(columns, away)})
-            columns = [name for _, names, *_ in page.COMPARED for name in names]
-            for method, value in (("gradcam", 0.5), ("hirescam", 0.75)):
-                head = {"network": net, "case": i, "kind": "medsal", "method": method}
-                compared.append({**head, **dict.fromkeys(columns, value)})
-            head = {"network": net, "case": i, "kind": "MONAI", "method": "M"}
-            compared.append({**head, "raises": "E: no"})
-    for name, each in zip(tables.TABLES, (trained, rows, compared), strict=True):
+                    row = {**head, **dict.fromkeys(columns, away)}
+                    rows.append({**row, "auprc": 1 / away})
+            columns = [column for _, column, _ in which.COMPARED]
+            head = {"network": net, "case": i}
+            for method, value, kind in (
+                ("gradcam", 0.5, "medsal"),
+                ("hirescam", 0.75, "medsal"),
+                ("middle of the grid", 0.25, "knows nothing"),
+            ):
+                row = {**head, "kind": kind, "method": method}
+                compared.append({**row, **dict.fromkeys(columns, value)})
+            compared.append({**head, "kind": "MONAI", "method": "M", "raises": "E: no"})
+    trained.append({"network": "C, flips, seed 0", "accuracy": 0.6, "seconds": 60.0})
+    times = [{"network": "A", "stage": f"compare{i}", "seconds": 60.0} for i in (0, 11)]
+    for name, each in zip(tables.TABLES, (trained, rows, compared, times), strict=True):
         tables.write(tmp_path / f"{name}.csv", each)
     page.write(tmp_path)
     text = (tmp_path / "truth.md").read_text()
-    assert "| `gradcam` at -1 | mirrored 2 | +4.0 (+4.0 to +4.0) | 2 of 2 | helps |" in text
-    assert "| `gradcam` at -1 | theory | -1.0 (-1.0 to -1.0) | 0 of 2 | harms |" in text
-    assert "1 2 3" in text
+    assert "takes 5 CPU minutes on one core here (training 3, compare 2)" in text
+    assert "2 of 3 networks are right in 0.9 or more" in text
+    assert "| gradcam at layer -1 | mirrored 2 | +4.0 (+4.0 to +4.0) | 2 of 2 | helps |" in text
+    assert "| gradcam at layer -1 | theory | -1.0 (-1.0 to -1.0) | 0 of 2 | harms |" in text
+    assert "| A, flips (1) | 11.5 (10.5 to 12.5) | **-1.0 (-1.0 to -1.0)** | +0.0" in text
+    assert "| gradcam at layer -1 | 1 2 3 |" in text
     assert "nothing here is of them: ResNet10 stem 2," in text
-    assert "better | yes: +4.0 (+4.0 to +4.0) | no, the contrary: -4.000" in text
-    assert "the theory's shift places it worse | yes: +1.0" in text
-    assert "in one pass trilinear, not shifted; with more passes none" in text
-    assert "- M, on A, flips, seed 0: `E: no`" in text
+    assert "places Grad-CAM at -1 worse | yes: +1.0" in text
+    assert "at -2 better than 2: not so, but the contrary, for trained with flips" in text
+    assert "*mirrored 2* against trilinear: by the centroid it helps in 10 of 10 pairs" in text
+    assert "*theory* against trilinear: by the centroid it helps in 0 of 10 pairs" in text
+    assert "in one pass *trilinear*, not shifted; with more passes *mirrored 2*" in text
+    assert "a blob in the middle of the grid 0.2 (0.2 to 0.2)" in text
+    assert "- M, on A, flips, seed 0; B, no flips, seed 0: `E: no`" in text
     advice = (tmp_path / "truth_methods.md").read_text()
     assert "`hirescam` 0.750 (0.750 to 0.750)" in advice
+    assert "middle of the grid 0.250 (0.250 to 0.250)" in advice
     assert advice.strip() in text
     assert (tmp_path / "images" / "truth_placement.png").stat().st_size > 5000
 

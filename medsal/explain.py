@@ -129,11 +129,14 @@ def _check_image(image: Tensor) -> None:
             f"expected an image (samples, channels, 1 to 3 spatial axes), got the shape "
             f"{tuple(image.shape)}; a single scan needs image[None]"
         )
-    finite = image.detach().as_subclass(Tensor).isfinite()
-    if not bool(finite.all()):
-        raise ValueError(
-            f"expected a finite image, got {int((~finite).sum())} voxels that are NaN or infinite"
-        )
+    if not _is_finite(image.detach().as_subclass(Tensor)):
+        count = int((~image.detach().as_subclass(Tensor).isfinite()).sum())
+        raise ValueError(f"expected a finite image, got {count} voxels that are NaN or infinite")
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether all numbers are; without a copy of them, which `isfinite` makes."""
+    return all(bool(each.isfinite()) for each in x.aminmax())
 
 
 def _settled(chosen: Explainer, probe: Probe, image: Tensor) -> Probe:
@@ -153,7 +156,7 @@ def _check_map(data: Tensor, probe: Probe, image: Tensor) -> None:
     if not isinstance(data, Tensor) or tuple(data.shape) != expected:
         got = tuple(data.shape) if isinstance(data, Tensor) else type(data).__name__
         raise ValueError(f"a method gives a map of the shape {expected}, got {got}")
-    if not bool(data.isfinite().all()):
+    if not _is_finite(data.detach()):
         raise ValueError(
             "the map has NaN or infinite values; check the model's output for this image"
         )
@@ -166,7 +169,8 @@ def _choices(asked: Any, settled: Any) -> tuple[str, ...]:
 
 
 def _notes(data: Tensor) -> tuple[str, ...]:
-    empty = (data.detach().flatten(2).abs().amax(2) == 0).nonzero().tolist()
+    low, high = data.detach().flatten(2).aminmax(dim=2)
+    empty = ((low == 0) & (high == 0)).nonzero().tolist()
     said = ", ".join(f"sample {i} target {j}" for i, j in empty)
     note = f"empty map ({said}): no evidence for the target was found, which is not 'unimportant'"
     return (note,) if said else ()

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 
+from medsal.probe.layers import modules_of
+
 _POOLS = (_AvgPoolNd, _MaxPoolNd, _LPPoolNd)
 
 
@@ -163,9 +165,24 @@ def remembered_default(model: nn.Module, key: Any) -> list[str]:
     return [name for name in (_known.get(model, {}).get(key),) if name]
 
 
+_on_grids: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[str, bool]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def remember_on_grids(model: nn.Module, key: Any, last: Mapping[str, bool]) -> None:
+    """Keep which layers have cells on a grid, and whether their channels are on the last axis."""
+    _on_grids.setdefault(model, {}).setdefault(key, {}).update(last)
+
+
+def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, bool]:
+    """The layers that were found to have cells on a grid before for this key."""
+    return _on_grids.get(model, {}).get(key, {})
+
+
 def default_key(model: nn.Module, image: Tensor, kwargs: Mapping[str, Any]) -> Any:
     """What the default layer depends on: the modules, the image's shape, how the model is asked."""
     simple = bool | int | float | str | None
     asked = tuple((k, v if isinstance(v, simple) else type(v)) for k, v in sorted(kwargs.items()))
-    modules = tuple((name, id(module)) for name, module in model.named_modules())
-    return (hash(modules), image.shape, asked)
+    modules = [each for name, module in modules_of(model) for each in (name, id(module))]
+    return (hash(tuple(modules)), image.shape, asked)

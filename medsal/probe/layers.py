@@ -154,6 +154,22 @@ def _last_axis(module: nn.Module) -> int | None:
     return None
 
 
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Each module with its dotted name, as `named_modules` tells them, many times as quick."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+
+    def visit(name: str, module: nn.Module) -> None:
+        if id(module) in found:
+            return
+        found[id(module)] = (name, module)
+        for key, child in module._modules.items():
+            if child is not None:
+                visit(f"{name}.{key}" if name else key, child)
+
+    visit("", model)
+    return list(found.values())
+
+
 @contextmanager
 def watching(modules: Sequence[tuple[str, nn.Module]], watch: Replace) -> Iterator[None]:
     """Call ``watch`` as each of these modules ends, in this thread alone."""
@@ -190,9 +206,11 @@ def batched(model: nn.Module, image: Tensor) -> Iterator[None]:
                 f"a single scan needs image[None]"
             )
 
+    # A convolution has three axes at most.
+    modules = modules_of(model) if image.ndim <= 4 else []
     wider = [
         (name, module)
-        for name, module in model.named_modules()
+        for name, module in modules
         if isinstance(module, _ConvNd) and len(module.kernel_size) == image.ndim - 1
     ]
     with watching(wider, watch):
@@ -209,13 +227,16 @@ def named_layer(model: nn.Module, name: str) -> tuple[nn.Module, Path]:
         TypeError: when the model is TorchScript, whose layers can't be tapped.
     """
     reject_script(model)
-    # A module may be registered under several names.
-    layers = {key: module for key, module in model.named_modules(remove_duplicate=False) if key}
     whole, path = split_name(name)
-    if whole in layers:
-        reject_script(layers[whole])
-        return layers[whole], path
-    near = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or list(layers)[-3:]
+    found: nn.Module | None = model
+    for key in whole.split("."):
+        found = None if found is None else found._modules.get(key)
+    if found is not None:
+        reject_script(found)
+        return found, path
+    # A module may be registered under several names.
+    layers = [key for key, _ in model.named_modules(remove_duplicate=False) if key]
+    near = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or layers[-3:]
     raise LookupError(
         f"{type(model).__name__} has no layer {name!r}; near it: {', '.join(map(repr, near))}; "
         f"all layers: medsal.layers(model, image)"

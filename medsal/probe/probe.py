@@ -15,6 +15,7 @@ from medsal.probe import layers as lay
 from medsal.probe.card import ModelCard, card
 from medsal.probe.default import default_key, remember_default, remembered_default
 from medsal.probe.graph import detached, plain
+from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
 from medsal.probe.relus import RULES, Rule
 from medsal.probe.sparing import Sparing
@@ -161,10 +162,15 @@ class Probe:
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
         lay.reject_script(self.model)
-        with visiting(self.model), torch.set_grad_enabled(gradients), Sparing():
+        with visiting(self.model), torch.set_grad_enabled(gradients):
             key = self._key(image)
             known = [*names] if names else remembered_default(self.model, key)
-            return self._tap(image, known) if known else self._found(image, key, gradients)
+            if not known:
+                return self._found(image, key, gradients)
+            try:
+                return self._tap(image, known, key)
+            except WantsCopyError:
+                return self._tap(image, known, key)
 
     def _found(self, image: Image, key: Any, gradients: bool) -> list[Tapped]:
         """The default layer: it is the same one for methods that ask for no gradients."""
@@ -199,9 +205,12 @@ class Probe:
         """Which model it is: its class, size, and the fingerprint of its weights."""
         return card(self.model)
 
-    def _forward(self, image: Tensor, copied: bool = False) -> Any:
+    def _forward(self, image: Tensor, copied: bool = False, key: Any = None) -> Any:
         with lay.batched(self.model, image):
-            output = self._asked(image if copied else image.clone())
+            if key:
+                output = handed(self.model, key, image, self._asked)
+            else:
+                output = self._asked(image if copied else image.clone())
         if self.record.output is None:
             self.record.output = detached(output)
         return output
@@ -214,20 +223,22 @@ class Probe:
     def _key(self, image: Image) -> Any:
         return default_key(self.model, image, {**self.forward_kwargs, "": self.input})
 
-    def _pass(self, image: Image) -> Pass:
-        return Pass(self.model, plain(image), self._asked, self._key(image))
+    def _pass(self, image: Image, key: Any = None) -> Pass:
+        return Pass(self.model, plain(image), self._asked, key or self._key(image))
 
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
         return [checked_scores(each, output, samples) for each in self.targets]
 
-    def _tap(self, image: Image, names: Sequence[str]) -> list[Tapped]:
-        watched = self._pass(image)
-        taps = watched.tap(names, lambda: self._forward(plain(image)), self.targets)
+    def _tap(self, image: Image, names: Sequence[str], key: Any = None) -> list[Tapped]:
+        watched = self._pass(image, key)
+        run = partial(self._forward, plain(image), key=key)
+        taps = watched.tap(names, run, self.targets)
         return self._noted(taps, watched, image)
 
     def _search(self, image: Image, key: Any) -> list[Tapped]:
-        watched = self._pass(image)
-        names, tap = watched.search(lambda: self._forward(plain(image)), self.targets)
+        watched = self._pass(image, key)
+        run = partial(self._forward, plain(image), key=key)
+        names, tap = watched.search(run, self.targets)
         if key is None and names:
             return self._tap(image, names[:1])
         if not names:

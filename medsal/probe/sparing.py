@@ -8,7 +8,8 @@ what it does not know records its own. Outputs are those of the network's own ca
 the same but for rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +42,22 @@ class Sparing(TorchFunctionMode):
         spare = _SPARED.get(func)
         output = spare(func, *args, **given) if spare else None
         return func(*args, **given) if output is None else output
+
+
+@contextmanager
+def sparing_later() -> Iterator[Callable[[], None]]:
+    """Yields what turns `Sparing` on until the end: before there is a graph it only takes time."""
+    before = torch._C._len_torch_function_stack()
+    with ExitStack() as leaving:
+        begun: list[Sparing] = []
+
+        def begin() -> None:
+            # Modes are left in order: not inside one that the network itself has entered.
+            inside = torch._C._len_torch_function_stack() > before
+            if not begun and not inside:
+                begun.append(leaving.enter_context(Sparing()))
+
+        yield begin
 
 
 def spared_relu(

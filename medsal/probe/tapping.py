@@ -1,16 +1,18 @@
 """Tapping: one forward pass in which a layer's output becomes the leaf of the graph."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.default import LastSpatial
+from medsal.probe.default import LastSpatial, remember_on_grids, remembered_on_grids
 from medsal.probe.graph import gradients_of, leaf_of
-from medsal.probe.layers import Layer, Sightings, named_layer, watching
+from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
+from medsal.probe.sparing import sparing_later
 from medsal.probe.tokens import Layout, tokens_of
 from medsal.targets import checked_scores
 from medsal.types import Features, Target
@@ -75,6 +77,7 @@ class Pass:
         self.leaves: dict[str, _Leaf] = {}
         self._ask, self._key = ask, key
         self._open, self._aside = True, False
+        self._on_grids = remembered_on_grids(model, key)
 
     def tap(self, names: Sequence[str], run: Run, targets: Targets) -> list[Tapped]:
         """Tap layers by name.
@@ -98,7 +101,7 @@ class Pass:
                 output = with_part(output, path, self._become_leaf(name, chosen, layout, behind))
             return output if id(module) in meant else None
 
-        with self._watched(watch):
+        with self._watched(watch, names):
             output = run()
             self._open = False
             for name in names:
@@ -113,7 +116,7 @@ class Pass:
             gradients = differentiated(
                 scores, targets, [each.leaf for each in leaves.values()], where
             )
-        return [self._tapped(name, leaves, gradients) for name in leaves]
+        return self._remembered([self._tapped(name, leaves, gradients) for name in leaves], leaves)
 
     def layers(self, run: Run, default: str | None = None) -> list[Layer]:
         """Every layer that the pass meets, in the order in which they end, the default marked.
@@ -151,7 +154,8 @@ class Pass:
             # What follows may be written in place.
             return output.clone()
 
-        with self._watched(watch):
+        with self._watched(watch) as spare:
+            spare()
             output = run()
             scores = self._scores(output, targets)
             # A segmentation's own map is no layer of features.
@@ -212,7 +216,8 @@ class Pass:
             # A checkpointed layer that ran again without its tap, a graph written over, or a layer
             # beside the way to the score.
             return names, None
-        return names, self._tapped(name, {name: chain[0]}, gradients)
+        found = {name: chain[0]}
+        return names, self._remembered([self._tapped(name, found, gradients)], found)[0]
 
     def changed(self, layer: str, change: Callable[[Tensor], Tensor], run: Run) -> Any:
         """The model's output when a layer's output ``(n, k, *f)`` is changed."""
@@ -236,7 +241,16 @@ class Pass:
     def _admits(self, last: LastSpatial, name: str, module: nn.Module, *went: Any) -> bool:
         return not self.seen.attention(module, *went) and last.admits(name, module, *went)
 
-    def _watched(self, watch: Callable[..., Any]) -> Any:
+    @contextmanager
+    def _watched(
+        self, watch: Callable[..., Any], names: Sequence[str] = ()
+    ) -> Iterator[Callable[[], None]]:
+        """Call ``watch`` as each layer ends; of named ones that are known, as these alone end.
+
+        Yields:
+            What makes the graph keep little from there on.
+        """
+
         def noting(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if self._aside:
                 return None
@@ -244,7 +258,23 @@ class Pass:
                 self.seen.note(name, module, inputs, output)
             return watch(name, module, inputs, output)
 
-        return watching([(k, m) for k, m in self.model.named_modules() if k], noting)
+        modules = [(k, m) for k, m in modules_of(self.model) if k]
+        if names and all(name in self._on_grids for name in names):
+            meant = {id(named_layer(self.model, name)[0]) for name in names}
+            modules = [(k, m) for k, m in modules if id(m) in meant]
+        with watching(modules, noting), sparing_later() as self._spare:
+            yield self._spare
+
+    def _remembered(self, taps: list[Tapped], leaves: Mapping[str, _Leaf]) -> list[Tapped]:
+        """Keep which have cells on a grid: next time no other layer need be watched for them."""
+        layouts = {each.layer: leaves[each.layer].layout for each in taps}
+        plain = {
+            each.layer: layouts[each.layer].channels_last
+            for each in taps
+            if not layouts[each.layer].tokens and all(n > 1 for n in each.activations.shape[2:])
+        }
+        remember_on_grids(self.model, self._key, plain)
+        return taps
 
     def _layout(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], tensor: Tensor
@@ -254,6 +284,8 @@ class Pass:
         Raises:
             ValueError: when it has none, or that can't be told.
         """
+        if name in self._on_grids and tensor.ndim == self.image.ndim:
+            return Layout(self._on_grids[name])
         shape = tuple(tensor.shape)
         if self.seen.attention(module, inputs, tensor):
             raise ValueError(
@@ -276,6 +308,7 @@ class Pass:
         self, name: str, output: Tensor, layout: Layout, behind: bool, shared: bool = False
     ) -> Tensor:
         leaf, onwards = leaf_of(output, behind, shared)
+        self._spare()
         # A checkpointed layer runs again in the backward pass: the same steps, nothing to note.
         if self._open:
             self.leaves[name] = _Leaf(leaf, output, layout, leaf._version)

@@ -5,7 +5,8 @@ the first visitor notes and changes it, the last one puts it back.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +16,97 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from medsal.probe.layers import modules_of
+
+
+class _Attribute:
+    """An attribute of many owners that is False for the time of a visit.
+
+    Args:
+        write: sets it for an owner.
+        name: of the attribute.
+    """
+
+    def __init__(self, name: str, write: Callable[[Any, bool], Any]) -> None:
+        self._name, self._write = name, write
+        # By id. Whoever holds an owner keeps it, so that its id stays its own.
+        self._before: dict[int, bool] = {}
+        self._visits: dict[int, int] = {}
+
+    def hold(self, owners: Sequence[Any]) -> None:
+        before, visits, name = self._before, self._visits, self._name
+        for owner in owners:
+            key = id(owner)
+            if key not in before:
+                before[key] = getattr(owner, name)
+                if before[key]:
+                    self._write(owner, False)
+            visits[key] = visits.get(key, 0) + 1
+
+    def release(self, owners: Sequence[Any]) -> None:
+        before, visits, name = self._before, self._visits, self._name
+        for owner in owners:
+            key = id(owner)
+            visits[key] -= 1
+            if not visits[key]:
+                del visits[key]
+                value = before.pop(key)
+                # A forward pass may set modes and flags itself.
+                if getattr(owner, name) != value:
+                    self._write(owner, value)
+
+
+class _Buffers:
+    """The buffers of many modules of torch's own: the forward pass may write to copies of them."""
+
+    def __init__(self) -> None:
+        # By id, as above.
+        self._before: dict[int, dict[str, Tensor | None]] = {}
+        self._visits: dict[int, int] = {}
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._before
+
+    def hold(self, owners: Sequence[nn.Module]) -> None:
+        copies: dict[int, Tensor] = {}
+        for owner in owners:
+            key = id(owner)
+            if key not in self._before:
+                buffers = owner._buffers
+                self._before[key] = dict(buffers)
+                for name, buffer in self._before[key].items():
+                    if buffer is not None:
+                        buffers[name] = _copy(buffer, copies)
+            self._visits[key] = self._visits.get(key, 0) + 1
+
+    def release(self, owners: Sequence[nn.Module]) -> None:
+        for owner in owners:
+            key = id(owner)
+            self._visits[key] -= 1
+            if not self._visits[key]:
+                del self._visits[key]
+                before = self._before.pop(key)
+                for name in owner._buffers.keys() - before.keys():
+                    del owner._buffers[name]
+                # Entry by entry: someone else's forward pass may be reading.
+                owner._buffers.update(before)
+
 
 @dataclass
 class _Held:
-    """One thing that visits changed, how to put it back, and by how many visits it is held."""
+    """Another thing that visits changed, how to put it back, and by how many it is held."""
 
     owner: object
     restore: Callable[[], Any]
     visits: int = 0
 
 
+# The attribute, not eval(): a network may override train() and do more there.
+_modes = _Attribute("training", lambda module, mode: setattr(module, "training", mode))
+_flags = _Attribute("requires_grad", lambda parameter, flag: parameter.requires_grad_(flag))
+_buffers = _Buffers()
 _held: dict[tuple[int, str], _Held] = {}
+_NO_TENSORS = {bool, int, float, str, tuple, list, dict, OrderedDict, set, type(None)}
 _lock = threading.RLock()
 
 
@@ -68,51 +149,79 @@ def visiting(model: nn.Module) -> Iterator[None]:
 
 
 def _arrive(model: nn.Module, leaving: ExitStack) -> None:
-    modules = list(model.modules())
-    _reject_lazy(model)
+    modules = [module for _, module in modules_of(model)]
+    parameters = list(_parameters(modules).values())
+    _reject_lazy(model, parameters)
     # Two modules may share a buffer: they share its copy too.
     copies: dict[int, Tensor] = {}
-    devices = {torch.device("cpu")}
     with _lock:
+        # Frozen TorchScript has no modes.
+        _hold_all(leaving, _modes, [each for each in modules if hasattr(each, "training")])
+        _hold_all(leaving, _flags, [each for each in parameters if not each.is_inference()])
+        simple = {id(each) for each in modules if _is_held_simply(each)}
         for module in modules:
-            # A forward pass may set modes and flags itself. Frozen TorchScript has no modes.
-            if hasattr(module, "training"):
-                _hold(leaving, module, "mode", partial(_hold_mode, module))
-            if not _stays(module):
+            if id(module) not in simple:
                 script = isinstance(module, torch.jit.ScriptModule)
                 hold: Any = _hold_script if script else _hold_tensors
                 _hold(leaving, module, "tensors", partial(hold, module, copies))
-        for parameter in model.parameters():
-            devices.add(parameter.device)
-            if not parameter.is_inference():
-                _hold(leaving, parameter, "flag", partial(_hold_flag, parameter))
-    for device in devices:
+        _hold_all(leaving, _buffers, [m for m in modules if m._buffers and id(m) in simple])
+    for device in {torch.device("cpu"), *(each.device for each in parameters)}:
         _hold_random(leaving, device)
-    if any("_orig_mod" in m._modules or m.__dict__.get("_compiled_call_impl") for m in modules):
+    if any("_orig_mod" in m._modules or vars(m).get("_compiled_call_impl") for m in modules):
         # Compiled parts show no layers and no activations.
         _hold(leaving, torch.compiler, "stance", _hold_stance)
 
 
-def _stays(module: nn.Module) -> bool:
-    """Whether a forward pass writes to nothing of a module: one of torch's own, without buffers."""
+def _parameters(modules: Sequence[nn.Module]) -> dict[int, nn.Parameter]:
+    """Each parameter once, by its id."""
+    return {
+        id(each): each
+        for module in modules
+        for each in module._parameters.values()
+        if each is not None
+    }
+
+
+def _is_held_simply(module: nn.Module) -> bool:
+    """Whether only the buffers are held: as another visit holds the module, else as it needs."""
+    if (id(module), "tensors") in _held:
+        return False
+    return id(module) in _buffers or _is_simple(module)
+
+
+def _is_simple(module: nn.Module) -> bool:
+    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own."""
     if not type(module).__module__.startswith("torch.nn.modules."):
         return False
-    return not (
-        module._buffers
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or any(each is not None and each.is_inference() for each in module._parameters.values())
-        or any(isinstance(each, Tensor) for each in vars(module).values())
-    )
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    for each in module._parameters.values():
+        if each is not None and each.is_inference():
+            return False
+    attributes = vars(module).values()
+    if _NO_TENSORS.issuperset(map(type, attributes)):  # quick, and nearly always so
+        return True
+    return not any(isinstance(each, Tensor) for each in attributes)
 
 
-def _reject_lazy(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter):
-            raise ValueError(
-                f"expected a model that has all its parameters, got a lazy one without {name!r}; "
-                f"run {type(model).__name__} once on an image of the right shape"
-            )
+def _reject_lazy(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    if any(map(is_lazy, parameters)):
+        name = next(name for name, each in model.named_parameters() if is_lazy(each))
+        raise ValueError(
+            f"expected a model that has all its parameters, got a lazy one without {name!r}; "
+            f"run {type(model).__name__} once on an image of the right shape"
+        )
+
+
+def _hold_all(leaving: ExitStack, aspect: Any, owners: Sequence[Any]) -> None:
+    with _lock:
+        aspect.hold(owners)
+        leaving.callback(_release_all, aspect, owners)
+
+
+def _release_all(aspect: Any, owners: Sequence[Any]) -> None:
+    with _lock:
+        aspect.release(owners)
 
 
 def _hold(
@@ -134,19 +243,6 @@ def _release(key: tuple[int, str]) -> None:
         if held.visits == 0:
             del _held[key]
             held.restore()
-
-
-def _hold_mode(module: nn.Module) -> Callable[[], None]:
-    training = module.training
-    # The attribute, not eval(): a network may override train() and do more there.
-    module.training = False
-    return partial(setattr, module, "training", training)
-
-
-def _hold_flag(parameter: nn.Parameter) -> Callable[[], Any]:
-    flag = parameter.requires_grad
-    parameter.requires_grad_(False)
-    return partial(parameter.requires_grad_, flag)
 
 
 def _hold_tensors(module: nn.Module, copies: dict[int, Tensor]) -> Callable[[], None]:

@@ -4,15 +4,17 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from core_nets import Nasty, Segmenter, Tiny, image
 from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import medsal
 from medsal.probe import tapping
@@ -175,3 +177,124 @@ def test_import_loads_no_figures() -> None:
     assert done.stdout.strip() == "[]"
     assert callable(medsal.saliency)
     assert callable(medsal.saliency_plot)
+
+
+class Watched(nn.Module):
+    """Two convolutions; it puts down how many look on at either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.head = nn.Linear(4, 2)
+        self.modes: list[int] = []
+        self.hooks: list[int] = []
+
+    def look(self) -> None:
+        self.modes.append(torch._C._len_torch_function_stack())
+        self.hooks.append(sum(len(each._forward_hooks) for each in self.modules()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.look()
+        x = self.last(self.first(x))
+        self.look()
+        return self.head(x.mean((2, 3)))
+
+
+def test_nothing_looks_on_before_the_layer_once_it_is_known() -> None:
+    model, x = Watched(), image(2)
+    first = medsal.explain(model, x, 0, signed=True)
+    assert model.hooks[0] == 3
+    second = medsal.explain(model, x, 0, signed=True)
+    assert model.hooks[2:] == [1, 1]
+    assert model.modes[2:] == [0, 1]
+    assert torch.equal(first.data, second.data)
+    model.look()
+    assert (model.modes[-1], model.hooks[-1]) == (0, 0)
+
+
+class Spy(torch.overrides.TorchFunctionMode):
+    """A mode of the network's own; it puts down what it sees."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.seen.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_that_the_network_enters_is_left_in_order() -> None:
+    class Inside(Watched):
+        def forward(self, x: Tensor, mode: bool = True) -> Tensor:
+            with Spy() if mode else nullcontext():
+                x = self.last(self.first(x)).relu()
+                self.look()
+            self.look()
+            return self.head(x.mean((2, 3)))
+
+    model, x = Inside(), image(2)
+    for _ in range(2):
+        Spy.seen.clear()
+        result = medsal.explain(model, x, 0, layer="last", signed=True)
+        # Nothing of ours lies on top of the network's mode as it is left.
+        assert model.modes[-2:] == [1, 0]
+        assert "relu" in Spy.seen
+        assert "linear" not in Spy.seen
+    asked = {"layer": "last", "signed": True, "forward_kwargs": {"mode": False}}
+    assert torch.equal(result.data, medsal.explain(model, x, 0, **asked).data)
+    assert torch._C._len_torch_function_stack() == 0
+
+
+class Live(TorchDispatchMode):
+    """The bytes of tensors that are alive, and their peak: what is made inside, and not outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._held: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {id(s) for s in self._storages((args, kwargs))}
+        output = func(*args, **(kwargs or {}))
+        for storage in self._storages(output):
+            key = storage._cdata
+            if key not in self._held and id(storage) not in given:
+                self._held[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._freed, key)
+        return output
+
+    def _storages(self, tree: Any) -> list[Any]:
+        return [x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+    def _freed(self, key: int) -> None:
+        self.now -= self._held.pop(key, 0)
+
+
+def peak_of(run: Callable[[], Any]) -> int:
+    run()
+    with Live() as live:
+        run()
+    return live.peak
+
+
+LARGER: dict[str, Callable[[], nn.Module]] = {
+    "densenet": lambda: DenseNet(3, 1, 3, 16, 8, (2, 4)),
+    "resnet": lambda: resnet10(n_input_channels=1, num_classes=3, widen_factor=0.25),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_peaks_of_memory(name: str) -> None:
+    """In bytes of live tensors, which no machine changes."""
+    net, x = LARGER[name]().eval(), torch.rand(1, 1, 48, 48, 48)
+    with torch.no_grad():
+        forward = peak_of(lambda: net(x))
+    assert peak_of(lambda: medsal.explain(net, x, 1)) <= 1.05 * forward
+    three = 3 * x.nbytes
+    assert peak_of(lambda: medsal.explain(net, x, [0, 1, 2])) <= max(1.05 * forward, 1.05 * three)
+    assert peak_of(lambda: medsal.explain(net, x, 1, "guided_backprop")) <= 2.5 * forward

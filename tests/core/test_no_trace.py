@@ -50,7 +50,10 @@ def untouched(model: torch.nn.Module, *images: Tensor) -> Iterator[None]:
             assert x.requires_grad is flag
             assert grad_of(x) is grad
             assert x.grad_fn is function
-        assert not sys.modules["medsal.probe.visiting"]._held
+        visiting = sys.modules["medsal.probe.visiting"]
+        assert not visiting._held
+        assert not any(each._visits for each in (visiting._modes, visiting._flags))
+        assert not visiting._buffers._visits
 
 
 def grad_of(x: Tensor) -> Tensor | None:
@@ -147,6 +150,80 @@ def test_the_callers_tensor(method: str) -> None:
         inferred = image(2)
     medsal.explain(model, inferred, method=method)
     assert inferred.is_inference()
+
+
+class Writing(torch.nn.Module):
+    """Writes into its input, from some call on, in one way or another."""
+
+    def __init__(self, way: str, calls: int) -> None:
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4, 2)
+        self.way, self.calls, self.done = way, calls, 0
+        self.places: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunctionSubclass():
+            self.places.append(x.data_ptr())
+        self.done += 1
+        if self.done >= self.calls:
+            if self.way == "in place":
+                x.mul_(2)
+            elif self.way == "data":
+                x.data.mul_(2)
+            elif self.way == "numpy":
+                np.multiply(x.numpy(), 2, out=x.numpy())
+            elif self.way == "requires":
+                x.requires_grad_()
+            elif self.way == "view":
+                x.flatten(1)[:, :].chunk(1)[0].div_(0.5)
+            elif self.way == "operator":
+                x /= 0.5
+            elif self.way == "item":
+                x[:] = x * 2
+            elif self.way == "out":
+                torch.mul(x, 2, out=x)
+            elif self.way == "function":
+                torch.nn.functional.threshold(x, 9, 0, inplace=True)
+        y = self.conv(x)
+        if self.way == "saves":
+            y = y * x[:, :, 1:-1, 1:-1]
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("way", "calls", "passes"),
+    [
+        ("never", 9, 3),
+        ("in place", 1, 3),
+        ("in place", 3, 4),  # the third time the image itself goes in, and then a copy
+        ("data", 1, 3),
+        ("data", 3, 4),
+        ("numpy", 1, 3),
+        ("numpy", 3, 4),
+        ("view", 3, 4),
+        ("operator", 3, 4),
+        ("item", 3, 4),
+        ("out", 3, 4),
+        ("function", 3, 4),
+        ("requires", 3, 4),
+        ("saves", 9, 3),
+    ],
+)
+def test_the_image_goes_in_itself_where_it_stays_as_it_is(
+    way: str, calls: int, passes: int
+) -> None:
+    model, x = Writing(way, calls), image(2)
+    plain = Writing("never", 9)
+    plain.load_state_dict(model.state_dict())
+    for i in range(3):
+        with untouched(model, x):
+            found = medsal.explain(model, x, 0, layer="conv", signed=True)
+        if way != "saves":
+            factor = {"requires": 1, "function": 0}.get(way, 2) if i + 1 >= calls else 1
+            wanted = medsal.explain(plain, factor * x, 0, layer="conv", signed=True)
+            torch.testing.assert_close(found.data, wanted.data)
+    assert model.done == passes
+    assert [place == x.data_ptr() for place in model.places[:2]] == [False, calls > 1]
 
 
 def test_a_buffer_with_a_gradient_and_tensors_as_attributes() -> None:

@@ -1,7 +1,7 @@
 """What is measured: medsal and its peers, each used as its own README says."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,11 @@ CLASS = 1
 CLASSES = 8
 NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
     "ResNet18": (3, lambda: resnet18(n_input_channels=1, num_classes=CLASSES), "layer4"),
+    "ResNet18 stem 2": (
+        3,
+        lambda: resnet18(n_input_channels=1, num_classes=CLASSES, conv1_t_stride=2),
+        "layer4",
+    ),
     "DenseNet121": (3, lambda: DenseNet121(3, 1, CLASSES), "features"),
     "ResNet18 2D": (
         2,
@@ -27,11 +32,11 @@ NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
 class Case:
     """A network and an image on a device."""
 
-    def __init__(self, net: str, size: int, device: str = "cpu") -> None:
-        axes, build, self.layer = NETS[net]
+    def __init__(self, net: str, shape: Sequence[int], device: str = "cpu") -> None:
+        _, build, self.layer = NETS[net]
         torch.manual_seed(0)
         self.net = build().to(device).eval()
-        self.image = torch.randn(1, 1, *(size,) * axes, device=device)
+        self.image = torch.randn(1, 1, *shape, device=device)
         self.last: tuple[nn.Module, Tensor] | None = None
         self.module = self.net.get_submodule(self.layer)
 
@@ -162,6 +167,9 @@ def channels_last(case: Case) -> Tensor:
     return medsal.explain(*case.last, CLASS).data
 
 
+# A whole scan, and the networks whose forward pass fits into a workstation.
+CT, CT_SHAPE = "Grad-CAM of a whole CT", (512, 512, 300)
+CT_NETS = ("ResNet18 stem 2", "DenseNet121")
 # For each thing that is measured: what it is held against first, then the others.
 RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
     "Grad-CAM": {
@@ -172,6 +180,13 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "MONAI": monai_gradcam,
         "grad-cam": gradcam_gradcam,
         "medcam": medcam_gradcam,
+    },
+    CT: {
+        "forward pass": forward,
+        "medsal": own("gradcam"),
+        "captum": captum_gradcam,
+        "torchcam": torchcam_gradcam,
+        "MONAI": monai_gradcam,
     },
     f"Grad-CAM of {CLASSES} classes": {
         "medsal, one class": own("gradcam"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.benchmarks.cost.contenders import Case, forward, own
 from tests.benchmarks.cost.measure import seconds
 
+NET = "ResNet18 stem 2"
 _LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 Curve = list[tuple[float, float]]
 Run = Callable[[Case], Tensor]
@@ -28,10 +29,10 @@ def grown(asked: argparse.Namespace) -> dict[str, dict[str, Curve]]:
     }
     voxels: dict[str, Curve] = {name: [] for name in kinds}
     for size in asked.sizes:
-        case = Case("ResNet18", size, device)
+        case = Case(NET, (size,) * 3, device)
         for name, run in kinds.items():
             voxels[name].append((size**3, _median(run, case, asked.repeats)))
-    case = Case("ResNet18", sorted(asked.sizes)[len(asked.sizes) // 2], device)
+    case = Case(NET, (sorted(asked.sizes)[len(asked.sizes) // 2],) * 3, device)
     classes = [(n, own("gradcam", list(range(n)))) for n in (1, 2, 4, 8)]
     layers = [(n, own("gradcam", layer=_LAYERS[-n:])) for n in (1, 2, 3, 4)]
     samples = [(n, own("smoothgrad", samples=n)) for n in (1, 2, 4, 8)]

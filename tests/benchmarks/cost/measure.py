@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.cost.contenders import RUNS, Case
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MEMORY = Path("/proc/meminfo")
 
 
 def flops(run: Callable[[Case], Any], case: Case) -> int | None:
@@ -69,23 +70,35 @@ def _status(key: str) -> float:
 
 
 def peak(run: Callable[[Case], Any], case: Case) -> dict[str, float]:
-    """The peak during the call and what is left after it, above what was held before [MiB]."""
+    """What the call takes at its peak and keeps, above what was held before [MiB]; its time [s]."""
     if case.image.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        run(case)
+        took = seconds(run, case)
         held = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
-        return {"peak": (held[0] - before) / 2**20, "kept": (held[1] - before) / 2**20}
+        peak, kept = ((each - before) / 2**20 for each in held)
+        return {"peak": peak, "kept": kept, "seconds": took}
     if not _CLEAR.exists():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        run(case)
-        return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
+        took = seconds(run, case)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"peak": after - before, "seconds": took}
     with torch.no_grad():  # what torch itself loads for a first pass
         case.net(case.image[(..., *(slice(32),) * (case.image.ndim - 2))])
     _CLEAR.write_text("5")  # forget the peak so far
     before = _status("VmRSS")
-    run(case)
-    return {"peak": _status("VmHWM") - before, "kept": _status("VmRSS") - before}
+    took = seconds(run, case)
+    peak, kept = (_status(key) - before for key in ("VmHWM", "VmRSS"))
+    return {"peak": peak, "kept": kept, "seconds": took}
+
+
+def _limit_memory() -> None:
+    """More than there is raises an error, before the kernel ends this process or another one."""
+    if _MEMORY.exists():
+        line = next(e for e in _MEMORY.read_text().splitlines() if e.startswith("MemAvailable"))
+        free = int(line.split()[1]) * 1024
+        limit = int(_status("VmData") * 2**20) + int(0.9 * free)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def send(pipe: Connection, asked: dict[str, Any]) -> None:
@@ -93,7 +106,8 @@ def send(pipe: Connection, asked: dict[str, Any]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(asked["threads"])
     try:
-        case = Case(asked["net"], asked["size"], asked["device"])
+        _limit_memory()
+        case = Case(asked["net"], asked["shape"], asked["device"])
         first, *second = (RUNS[asked["what"]][name] for name in asked["who"])
         found = times(first, second[0], case, asked["repeats"]) if second else peak(first, case)
     except Exception as error:

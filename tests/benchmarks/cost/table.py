@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.cost.contenders import MODULES, NETS, RUNS
+from tests.benchmarks.cost.contenders import CT, CT_NETS, CT_SHAPE, MODULES, NETS, RUNS
 from tests.benchmarks.cost.measure import send
 
 # How long one process may take [s].
@@ -22,10 +22,10 @@ class Row:
 
     what: str
     net: str
-    size: int
+    size: str
     who: str
     against: str
-    memory_size: int = 0
+    memory_size: str = ""
     flops: float | None = None
     time: float | None = None
     peak: float | None = None
@@ -63,40 +63,57 @@ def rows(asked: argparse.Namespace) -> Iterator[Row]:
     """Each row as soon as it is measured."""
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     for what in asked.what:
-        for net in asked.nets:
-            axes = NETS[net][0]
-            size = asked.size if axes == 3 else asked.flat_size
+        for net in [each for each in asked.nets if what != CT or each in CT_NETS]:
+            small, large = shapes(asked, what, NETS[net][0])
             against, *others = RUNS[what]
             common = {"what": what, "net": net, "device": device, "threads": asked.threads}
-            larger = (asked.memory_size or size) if axes == 3 else size
-            held = child({**common, "who": [against], "size": larger})
+            held = child({**common, "who": [against], "shape": large})
             for who in others:
-                yield _row(common, who, against, (size, larger), asked.repeats, held)
+                yield _row(common, who, against, (small, large), asked.repeats, held)
+
+
+def shapes(
+    asked: argparse.Namespace, what: str, axes: int
+) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+    """The images for times, and for the peaks of memory; of a whole CT one run has to do."""
+    if what == CT:
+        return None, CT_SHAPE
+    size = asked.size if axes == 3 else asked.flat_size
+    larger = (asked.memory_size or size) if axes == 3 else size
+    return (size,) * axes, (larger,) * axes
 
 
 def _row(
     common: dict[str, Any],
     who: str,
     against: str,
-    sizes: tuple[int, int],
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...]],
     repeats: int,
     held: dict[str, Any],
 ) -> Row:
-    head = (common["what"], common["net"], sizes[0], who, against, sizes[1])
+    small, large = shapes
+    head = (common["what"], common["net"], _told(small or large), who, against, _told(large))
     name, module = MODULES[who.partition(",")[0]]
     if importlib.util.find_spec(module) is None:
         return Row(*head, note=f"not installed: pip install {name}")
-    time = child({**common, "who": [against, who], "size": sizes[0], "repeats": repeats})
-    if "crash" in time:
-        return Row(*head, note=f"crashes: {time['crash']}")
-    memory = child({**common, "who": [who], "size": sizes[1]})
+    time: dict[str, Any] = {}
+    if small:
+        time = child({**common, "who": [against, who], "shape": small, "repeats": repeats})
+        if "crash" in time:
+            return Row(*head, note=f"crashes: {time['crash']}")
+    memory = child({**common, "who": [who], "shape": large})
     both = "peak" in memory and "peak" in held
+    once = memory["seconds"] / held["seconds"] if both and not small else None
     return Row(
         *head,
-        flops=time["flops"],
-        time=time["ratio"],
+        flops=time.get("flops"),
+        time=time.get("ratio", once),
         peak=memory["peak"] / held["peak"] if both else None,
         kept=memory.get("kept"),
-        same=time["same"],
+        same=time.get("same"),
         note=f"crashes: {memory['crash']}" if "crash" in memory else "",
     )
+
+
+def _told(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -51,7 +51,7 @@ LATE_ONLY = {
 ENGINE = {
     "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
     "register_hook", "enable_grad", "no_grad", "inference_mode", "set_grad_enabled",
-    "requires_grad_", "backward", "autograd", "TorchFunctionMode",
+    "requires_grad_", "backward", "autograd", "TorchFunctionMode", "TorchDispatchMode",
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

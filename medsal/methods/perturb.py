@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from medsal.methods.baseline import Baseline, HoldsTensors, baseline_of, check_baseline
-from medsal.methods.many import check_count, scores_of, streamed_sum, wide
+from medsal.methods.many import check_count, places, repeated, scores_of, streamed_sum, wide
 from medsal.methods.registry import Method, register
 from medsal.ops import resize
-from medsal.probe import Probe
+from medsal.probe import Box, Probe
 from medsal.types import Image, Map
 
 Extent = int | Sequence[int] | None
+Window = tuple[slice, ...]
 
 
 @register("occlusion")
@@ -57,19 +58,17 @@ class Occlusion(HoldsTensors, Method):
         check_count("batch", self.batch)
 
     def __call__(self, probe: Probe, image: Image) -> Map:
-        filled = baseline_of(image, self.fill)
         windows = self._windows(image.shape[2:])
-        (whole,) = scores_of(probe, [image], self.batch)
-        hidden = (_hidden(image, filled, window) for window in windows)
+        whole, without = _scores_without(probe, image, self.fill, windows, self.batch)
         total = torch.zeros(*whole.shape, *image.shape[2:], dtype=whole.dtype, device=whole.device)
         covered = torch.zeros(image.shape[2:], dtype=whole.dtype, device=whole.device)
-        for window, scores in zip(windows, scores_of(probe, hidden, self.batch), strict=True):
+        for window, scores in zip(windows, without, strict=True):
             lost = (whole - scores).reshape(*whole.shape, *(1 for _ in window))
             total[_at(window)] += lost
             covered[window] += 1
         return total / covered
 
-    def _windows(self, size: Sequence[int]) -> list[tuple[slice, ...]]:
+    def _windows(self, size: Sequence[int]) -> list[Window]:
         axes = len(size)
         window = _on_axes("window", self.window, axes) or [ceil(each / 8) for each in size]
         stride = _on_axes("stride", self.stride, axes) or window
@@ -87,15 +86,53 @@ def _along(voxels: int, width: int, step: int) -> list[slice]:
     return [slice(i * step, min(i * step + width, voxels)) for i in range(count)]
 
 
-def _at(window: tuple[slice, ...]) -> Any:
+def _at(window: Window) -> Any:
     """The index of a window of the spatial axes."""
     return (..., *window)
 
 
-def _hidden(image: Image, filled: Image, window: tuple[slice, ...]) -> Image:
-    copy = image.clone()
-    copy[_at(window)] = filled[_at(window)]
-    return copy
+def _scores_without(
+    probe: Probe, image: Image, fill: Baseline, windows: Sequence[Window], batch: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The scores ``(n, t)`` with nothing hidden, and without each window."""
+    filled, size = baseline_of(image, fill), image.shape[2:]
+    extent = [max(each.stop - each.start for each in axis) for axis in zip(*windows, strict=True)]
+    times = places(probe, len(image), batch)
+    with probe.keeping(image, window=extent) as clean:
+        whole = wide(probe.scores_kept(clean))
+        found = [whole] * len(windows)
+        # Nothing changes where the image shows already what a hidden voxel shows.
+        seen = [i for i, w in enumerate(windows) if not torch.equal(image[_at(w)], filled[_at(w)])]
+        # Windows that are as far from the border go together: what they reach is as large.
+        seen.sort(key=lambda i: _from_border(windows[i], size))
+        for k in range(0, len(seen), times):
+            group = seen[k : k + times]
+            patches, boxes = zip(
+                *(_patch(image, filled, windows[i], extent) for i in group), strict=True
+            )
+            box = Box(tuple(start for start in boxes for _ in image), tuple(extent))
+            asked = repeated(probe, len(group), len(image))
+            scores = wide(asked.scores_patched(clean, torch.cat(patches), box))
+            for i, each in zip(group, torch.split(scores, len(image)), strict=True):
+                found[i] = each
+    return whole, found
+
+
+def _from_border(window: Window, size: Sequence[int]) -> tuple[int, ...]:
+    return tuple(min(w.start, n - w.stop) for w, n in zip(window, size, strict=True))
+
+
+def _patch(
+    image: Image, filled: Image, window: Window, extent: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """What stands in a box of the image with a window hidden, and where the box starts."""
+    size = image.shape[2:]
+    starts = [min(w.start, n - e) for w, n, e in zip(window, size, extent, strict=True)]
+    box = tuple(slice(start, start + e) for start, e in zip(starts, extent, strict=True))
+    patch = image[_at(box)].clone()
+    inside = tuple(slice(w.start - a, w.stop - a) for w, a in zip(window, starts, strict=True))
+    patch[_at(inside)] = filled[_at(window)]
+    return patch, tuple(starts)
 
 
 @register("rise")

@@ -16,7 +16,7 @@ from medsal.methods.cam import CAM
 from medsal.methods.many import check_count, places, repeated, scores_of, wide
 from medsal.methods.registry import register
 from medsal.ops import resize, spatial, spatial_mean
-from medsal.probe import Probe, Tapped
+from medsal.probe import CleanPass, Probe, Tapped
 from medsal.types import Image, Weights
 
 Divide = Literal["score", "magnitude", "norm", "none"]
@@ -70,11 +70,12 @@ def _check_pooled(tap: Tapped) -> None:
 
 def _check_linear(probe: Probe, image: Image, tap: Tapped) -> None:
     """Refuse where the score is no linear function of the pooled activations."""
+    with probe.keeping(image, tap.layer) as clean:
 
-    def score(change: Callable[[Tensor], Tensor]) -> Tensor:
-        return probe.scores_with(image, tap.layer, change, len(image)).double()
+        def score(change: Callable[[Tensor], Tensor]) -> Tensor:
+            return probe.scores_with(image, tap.layer, change, len(image), clean).double()
 
-    none, there, back = score(torch.zeros_like), score(lambda x: x), score(torch.neg)
+        none, there, back = score(torch.zeros_like), score(lambda x: x), score(torch.neg)
     terms = [each.double() * tap.activations.double() for each in tap.gradients]
     slope = torch.stack([each.flatten(1).sum(1) for each in terms], 1)
     size = torch.stack([each.flatten(1).abs().sum(1) for each in terms], 1)
@@ -210,18 +211,33 @@ def _note_negative(probe: Probe) -> None:
 def _ablated_scores(probe: Probe, image: Image, tap: Tapped, batch: int) -> Iterator[Tensor]:
     """The scores ``(n, t)`` with nothing, then with each channel of the layer set to 0."""
     samples, count = tap.activations.shape[:2]
-    times = places(probe, samples, batch)
-    (whole,) = scores_of(probe, [image], batch)
-    yield whole
-    shared = times > 1 and _shares(probe, image, tap.layer, whole)
-    channels = iter(range(count))
-    while group := list(islice(channels, times)):
-        images = image if shared else torch.cat([image] * len(group))
-        yield from _scores_without(probe, images, tap.layer, group, samples)
+    times = min(places(probe, samples, batch), count)
+    with probe.keeping(image, tap.layer) as clean:
+        whole = wide(probe.scores_kept(clean))
+        yield whole
+        if times == 1 or _shares(probe, image, tap.layer, whole, clean):
+            for group in _groups(count, times):
+                yield from _scores_without(probe, image, tap.layer, group, samples, clean)
+            return
+    images = torch.cat([image] * times)
+    with probe.keeping(images, tap.layer) as clean:
+        for group in _groups(count, times):
+            filled = [*group, *[None] * (times - len(group))]
+            found = _scores_without(probe, images, tap.layer, filled, samples, clean)
+            yield from islice(found, len(group))
+
+
+def _groups(count: int, size: int) -> Iterator[list[int]]:
+    return (list(range(i, min(i + size, count))) for i in range(0, count, size))
 
 
 def _scores_without(
-    probe: Probe, image: Image, layer: str, channels: Sequence[int | None], samples: int
+    probe: Probe,
+    image: Image,
+    layer: str,
+    channels: Sequence[int | None],
+    samples: int,
+    clean: CleanPass,
 ) -> Iterator[Tensor]:
     """The scores ``(n, t)`` without each of the channels, from one pass."""
     times = len(channels)
@@ -234,14 +250,14 @@ def _scores_without(
         return copies
 
     asked = repeated(probe, times, samples)
-    scores = wide(asked.scores_with(image, layer, change, times * samples))
+    scores = wide(asked.scores_with(image, layer, change, times * samples, clean))
     return iter(torch.split(scores, samples))
 
 
-def _shares(probe: Probe, image: Image, layer: str, whole: Tensor) -> bool:
+def _shares(probe: Probe, image: Image, layer: str, whole: Tensor, clean: CleanPass) -> bool:
     """Whether what follows a layer runs on more samples than the image has."""
     try:
-        both = list(_scores_without(probe, image, layer, [None, None], len(image)))
+        both = list(_scores_without(probe, image, layer, [None, None], len(image), clean))
     except (RuntimeError, ValueError, IndexError):
         return False
     tolerance = _tolerance(image) * (1 + whole.abs().amax())

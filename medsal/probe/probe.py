@@ -2,8 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from medsal.probe import layers as lay
+from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard, card
 from medsal.probe.default import default_key, remember_default, remembered_default
 from medsal.probe.graph import detached, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
+from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
+from medsal.probe.replay import CleanPass
 from medsal.probe.sparing import Sparing
 from medsal.probe.tapping import Pass, Tapped, UnrelatedError, differentiated
 from medsal.probe.visiting import unwrapped, visiting
@@ -125,7 +128,12 @@ class Probe:
         return tap.activations, tap.gradients[0]
 
     def scores_with(
-        self, image: Image, layer: str, change: Callable[[Tensor], Tensor], samples: int
+        self,
+        image: Image,
+        layer: str,
+        change: Callable[[Tensor], Tensor],
+        samples: int,
+        clean: CleanPass | None = None,
     ) -> Tensor:
         """The scores ``(samples, t)`` when a layer's output is changed; no graph is recorded.
 
@@ -134,14 +142,63 @@ class Probe:
             layer: dotted name.
             change: from the layer's output to what goes on in its place.
             samples: how many samples that has.
+            clean: a pass at this image that was kept for this layer: only what follows the layer is
+                run.
 
         Raises:
             LookupError: when there is no such layer.
         """
         watched = self._pass(image)
+
+        def again(shadow: Tensor, aside: Callable[[], Any]) -> Any:
+            return watched.changed(layer, change, lambda: self._asked(shadow), aside)
+
+        def in_full() -> Any:
+            return watched.changed(layer, change, lambda: self._forward(plain(image)))
+
         with visiting(self.model), torch.no_grad():
-            output = watched.changed(layer, change, lambda: self._forward(plain(image)))
+            times = samples // len(image)
+            output = clean.changed(again, in_full, times) if clean else in_full()
             return torch.stack(self._scores(output, samples), 1)
+
+    @contextmanager
+    def keeping(
+        self, image: Image, layer: str | None = None, window: Sequence[int] = ()
+    ) -> Iterator[CleanPass]:
+        """A pass at an image, kept inside so that later ones run only what a change reaches.
+
+        Args:
+            image: ``(n, c, *s)``.
+            layer: that `scores_with` changes.
+            window: the size of a box of the image that `scores_patched` changes, where no layer is.
+
+        Raises:
+            LookupError: when there is no such layer.
+        """
+        with visiting(self.model), torch.no_grad():
+            copy = plain(image).clone()
+            recording = Recording(copy, None if layer else window)
+            watched = self._pass(image)
+            run = partial(self._forward, copy, copied=True)
+            with recording:
+                output = watched.marked(layer, recording.mark, run) if layer else run()
+            yield CleanPass(plain(image), detached(output), recording)
+
+    def scores_kept(self, clean: CleanPass) -> Tensor:
+        """The scores ``(n, t)`` of a pass that was kept."""
+        return torch.stack(self._scores(clean.output, len(clean.image)), 1)
+
+    def scores_patched(self, clean: CleanPass, patch: Tensor, box: Box) -> Tensor:
+        """The scores ``(samples, t)`` of images that differ from a kept pass's in a box.
+
+        Args:
+            clean: the pass, kept for boxes of this size.
+            patch: what stands there, ``(samples, c, *size)``: a multiple of the pass's samples.
+            box: where, for each of them.
+        """
+        with visiting(self.model), torch.no_grad():
+            output = clean.patched(self._asked, patch, box)
+            return torch.stack(self._scores(output, len(patch)), 1)
 
     def taps(
         self, image: Image, names: Sequence[str] | None = None, gradients: bool = True

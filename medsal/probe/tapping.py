@@ -1,7 +1,7 @@
 """Tapping: one forward pass in which a layer's output becomes the leaf of the graph."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,22 +219,53 @@ class Pass:
         found = {name: chain[0]}
         return names, self._remembered([self._tapped(name, found, gradients)], found)[0]
 
-    def changed(self, layer: str, change: Callable[[Tensor], Tensor], run: Run) -> Any:
-        """The model's output when a layer's output ``(n, k, *f)`` is changed."""
+    def changed(
+        self,
+        layer: str,
+        change: Callable[[Tensor], Tensor],
+        run: Run,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Any:
+        """The model's output when a layer's output ``(n, k, *f)`` is changed.
+
+        Args:
+            layer: its name.
+            change: from its output to what goes on in its place.
+            run: the pass.
+            aside: makes the context in which the change is made.
+        """
+
+        def replace(module: nn.Module, inputs: tuple[Any, ...], output: Any, path: Path) -> Any:
+            with aside():
+                chosen = chosen_part(split_name(layer)[0], output, path)
+                layout, samples = self._layout(layer, module, inputs, chosen), len(self.image)
+                features = change(layout.placed(chosen, samples))
+                return with_part(output, path, layout.put(chosen, features, samples))
+
+        return self._at(layer, replace, run)
+
+    def marked(self, layer: str, mark: Callable[[Tensor], None], run: Run) -> Any:
+        """The model's output; on the way the layer's output is shown to ``mark``."""
+
+        def show(module: nn.Module, inputs: tuple[Any, ...], output: Any, path: Path) -> None:
+            mark(chosen_part(split_name(layer)[0], output, path))
+
+        return self._at(layer, show, run)
+
+    def _at(self, layer: str, replace: Callable[..., Any], run: Run) -> Any:
+        """The output of a pass in which something is done at a layer."""
         meant, path = named_layer(self.model, layer)
+        met = False
 
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            nonlocal met
             if module is not meant:
                 return None
-            chosen = chosen_part(split_name(layer)[0], output, path)
-            if chosen.ndim != self.image.ndim and changed:
+            if chosen_part(split_name(layer)[0], output, path).ndim != self.image.ndim and met:
                 return None  # as it is tapped: the call on the grid counts
-            changed.append(True)
-            layout, samples = self._layout(layer, module, inputs, chosen), len(self.image)
-            features = change(layout.placed(chosen, samples))
-            return with_part(output, path, layout.put(chosen, features, samples))
+            met = True
+            return replace(module, inputs, output, path)
 
-        changed: list[bool] = []
         with self._watched(watch):
             return run()
 

@@ -1,0 +1,214 @@
+"""The clean pass, kept: which calls it made, of what, and the contents that later passes need.
+
+Nothing of the network is replaced: a `TorchDispatchMode` sees the calls on tensors. Contents are
+held only where a change meets what it does not change: what lies around the box that a convolution
+looks at, the other operand of a sum.
+"""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from medsal.probe.boxes import Box, origin
+from medsal.probe.local import step_of
+
+
+@dataclass(eq=False)
+class Entry:
+    """A tensor of the clean pass.
+
+    Attributes:
+        like: its shape, strides and type, without memory.
+        device: its own.
+        met: the tensor itself, as long as someone holds it.
+        reached: whether the change reaches it.
+        box: where; None = everywhere, or nowhere.
+        kept: its content, where a later pass needs it.
+        overwritten: whether a step in place has put another tensor's content there.
+    """
+
+    like: Tensor
+    device: torch.device
+    met: "weakref.ReferenceType[Tensor]"
+    reached: bool = False
+    box: Box | None = None
+    kept: Tensor | None = None
+    overwritten: bool = False
+
+    @property
+    def clean_shape(self) -> tuple[int, ...]:
+        return tuple(self.like.shape)
+
+    def keep(self) -> None:
+        """Hold its content from now on."""
+        if self.kept is None and not self.overwritten:
+            self.kept = self.met()
+
+
+@dataclass(frozen=True, eq=False)
+class Outside:
+    """A tensor that no call of the pass made: a parameter, a buffer, a constant."""
+
+    tensor: Tensor
+    version: int
+
+
+@dataclass(eq=False)
+class Call:
+    """One call: of what, on which tensors and values, and what came out.
+
+    Attributes:
+        written: which of the leaves it writes to.
+        shared: whether other tensors saw what it wrote.
+    """
+
+    func: Any
+    leaves: list[Any]
+    spec: Any
+    written: list[int]
+    shared: bool = False
+    outputs: list[Any] = field(default_factory=list)
+    out_spec: Any = None
+
+    def step(self, leaves: Sequence[Any]) -> Any:
+        """The call on boxes of these operands; None where it must be run on the whole."""
+        made = self.outputs[0] if self.outputs else None
+        if not isinstance(made, Entry) or len(made.clean_shape) < 3:
+            return None
+        args, kwargs = tree_unflatten(list(leaves), self.spec)
+        return step_of(self.func, args, kwargs, made.clean_shape[2:])
+
+
+def written_by(func: Any, count: int, spec: Any) -> list[int]:
+    """Which of the leaves of its arguments a call writes to."""
+    if not func._schema.is_mutable:
+        return []
+    args, kwargs = tree_unflatten(list(range(count)), spec)
+    arguments = func._schema.arguments
+    named = dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
+    writes = {e.name for e in arguments if e.alias_info and e.alias_info.is_write}
+    return [place for name in writes & named.keys() for place in tree_flatten(named[name])[0]]
+
+
+class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the clean pass.
+
+    Args:
+        image: what goes into the model, a copy of its own.
+        window: the size of a box of it that later passes change; None = they change a layer, which
+            `mark` tells.
+    """
+
+    def __init__(self, image: Tensor, window: Sequence[int] | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+        # Why later passes must run in full; empty where they need not.
+        self.unfit = ""
+        self._known: dict[int, Entry] = {}
+        self._sharing: dict[int, list[weakref.ReferenceType[Tensor]]] = {}
+        self.image = self._entry(image)
+        if window is not None:
+            self.image.reached, self.image.box = True, origin(window)
+
+    def mark(self, tensor: Tensor) -> None:
+        """This tensor is what later passes change."""
+        entry = self._found(tensor)
+        if entry is None:
+            self.unfit = "what is changed was made by no call"
+        else:
+            entry.keep()
+            entry.reached = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.unfit:
+            return func(*args, **(kwargs or {}))
+        leaves, spec = tree_flatten((tuple(args), kwargs or {}))
+        noted = [self._noted(each) for each in leaves]
+        call = Call(func, noted, spec, written_by(func, len(leaves), spec))
+        written = [leaves[i] for i in call.written if isinstance(leaves[i], Tensor)]
+        self._check(call, written)
+        for tensor in written:
+            call.shared |= self._overwrite(tensor)
+        result = func(*args, **(kwargs or {}))
+        self._conclude(call, written, result)
+        return result
+
+    def _check(self, call: Call, written: Sequence[Tensor]) -> None:
+        if torch.Tag.nondeterministic_seeded in call.func.tags:
+            self.unfit = f"{call.func} draws numbers"
+        if any(self._found(each) is None for each in written):
+            self.unfit = f"{call.func} writes to what the pass did not make"
+        if "batch_norm" in str(call.func) and call.leaves[3] is not None and call.leaves[5] is True:
+            self.unfit = "a batch norm writes its statistics"
+
+    def _conclude(self, call: Call, written: Sequence[Tensor], result: Any) -> None:
+        outputs, call.out_spec = tree_flatten(result)
+        if len(written) > 1 or (written and written[0] is not outputs[0]):
+            self.unfit = f"{call.func} writes to more than it gives back"
+        call.outputs = [self._entry(e) if isinstance(e, Tensor) else e for e in outputs]
+        if any(isinstance(each, Entry) and each.reached for each in call.leaves):
+            self._reach(call)
+        self.calls.append(call)
+
+    def _reach(self, call: Call) -> None:
+        """Note where the change comes to, and keep what it meets there."""
+        entries = [each for each in call.leaves if isinstance(each, Entry)]
+        made = [each for each in call.outputs if isinstance(each, Entry)]
+        shown = [each.tensor if isinstance(each, Outside) else each for each in call.leaves]
+        local = all(each.box is not None or not each.reached for each in entries)
+        step = call.step(shown) if local else None
+        for each in step.needs if step else entries:
+            if each.box is not None or not each.reached:
+                each.keep()
+        for each in made:
+            each.reached = True
+        if step:
+            made[0].box = step.box
+
+    def _noted(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return self._found(leaf) or Outside(leaf, leaf._version)
+
+    def _found(self, tensor: Tensor) -> Entry | None:
+        entry = self._known.get(id(tensor))
+        return entry if entry is not None and entry.met() is tensor else None
+
+    def _entry(self, tensor: Tensor) -> Entry:
+        if tensor.layout != torch.strided:
+            self.unfit = "a tensor is not strided"
+            return Entry(tensor, tensor.device, weakref.ref(tensor))
+        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        if self._found(tensor) is None:
+            self._sharing.setdefault(_memory(tensor), []).append(weakref.ref(tensor))
+        entry = Entry(like, tensor.device, weakref.ref(tensor))
+        self._known[id(tensor)] = entry
+        return entry
+
+    def _overwrite(self, tensor: Tensor) -> bool:
+        """Forget what is written over; whether other tensors see it."""
+        entry = self._found(tensor)
+        if entry is None:
+            return True
+        if entry.kept is tensor:
+            entry.kept = tensor.clone()
+        entry.overwritten = True
+        others = [each() for each in self._sharing.get(_memory(tensor), ())]
+        sharing = [o for o in others if o is not None and o is not tensor]
+        sharing = [each for each in sharing if _memory(each) == _memory(tensor)]
+        found = [self._found(each) for each in sharing]
+        if any(each is not None and each.kept is not None for each in found):
+            self.unfit = "a view of what is needed later is written to"
+        return bool(sharing)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

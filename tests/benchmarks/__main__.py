@@ -6,14 +6,24 @@ left out and named.
 """
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks.cost.contenders import NETS, RUNS
 from tests.benchmarks.cost.growth import grown, plot
 from tests.benchmarks.cost.page import machine, page
-from tests.benchmarks.cost.table import Row, rows
+from tests.benchmarks.cost.table import Key, Row, key_of, rows
 
 PAGE = Path(__file__).parents[2] / "tutorials" / "cost.md"
+
+
+def kept(path: Path | None) -> dict[Key, Row]:
+    """The rows of an earlier run."""
+    if path is None or not path.is_file():
+        return {}
+    found = [Row(**each) for each in json.loads(path.read_text("utf-8"))]
+    return {key_of(row): row for row in found}
 
 
 def main() -> None:
@@ -28,13 +38,16 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
+    parser.add_argument("--keep", type=Path, help="a file for rows, to go on after a break")
     asked = parser.parse_args()
+    known = kept(asked.keep)
     found: list[Row] = []
-    for row in rows(asked):
+    for row in rows(asked, known):
         found.append(row)
         print(row, flush=True)
-        if asked.page:  # what was measured so far, should the rest be cut off
-            PAGE.write_text(page(found, {}, machine(asked)), "utf-8")
+        if asked.keep:
+            known[key_of(row)] = row
+            asked.keep.write_text(json.dumps([asdict(each) for each in known.values()], indent=1))
     if asked.page:
         measured = grown(asked)
         plot(measured, PAGE.parent / "images" / "cost.png")

@@ -51,7 +51,7 @@ def untouched(model: torch.nn.Module, *images: Tensor) -> Iterator[None]:
             assert grad_of(x) is grad
             assert x.grad_fn is function
         visiting = sys.modules["medsal.probe.visiting"]
-        assert not visiting._held
+        assert not sys.modules["medsal.probe.holding"]._held
         assert not any(each._visits for each in (visiting._modes, visiting._flags))
         assert not visiting._buffers._visits
 

@@ -3,8 +3,8 @@
 import argparse
 import importlib.util
 import multiprocessing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,17 +59,30 @@ def child(asked: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def rows(asked: argparse.Namespace) -> Iterator[Row]:
-    """Each row as soon as it is measured."""
+Key = tuple[str, ...]
+
+
+def key_of(row: Row) -> Key:
+    """What tells a row from the others of a table."""
+    return (row.what, row.net, row.size, row.memory_size, row.who)
+
+
+def rows(asked: argparse.Namespace, known: Mapping[Key, Row]) -> Iterator[Row]:
+    """Each row as soon as it is measured; those that are known as they are."""
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     for what in asked.what:
         for net in [each for each in asked.nets if what != CT or each in CT_NETS]:
             small, large = shapes(asked, what, NETS[net][0])
             against, *others = RUNS[what]
             common = {"what": what, "net": net, "device": device, "threads": asked.threads}
-            held = child({**common, "who": [against], "shape": large})
+            held: dict[str, Any] = {}
             for who in others:
-                yield _row(common, who, against, (small, large), asked.repeats, held)
+                head = Row(what, net, _told(small or large), who, against, _told(large))
+                if key_of(head) in known:
+                    yield known[key_of(head)]
+                    continue
+                held = held or child({**common, "who": [against], "shape": large})
+                yield _row(common, head, (small, large), asked.repeats, held)
 
 
 def shapes(
@@ -85,30 +98,29 @@ def shapes(
 
 def _row(
     common: dict[str, Any],
-    who: str,
-    against: str,
+    head: Row,
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...]],
     repeats: int,
     held: dict[str, Any],
 ) -> Row:
     small, large = shapes
-    head = (common["what"], common["net"], _told(small or large), who, against, _told(large))
-    name, module = MODULES[who.partition(",")[0]]
+    name, module = MODULES[head.who.partition(",")[0]]
     if importlib.util.find_spec(module) is None:
-        return Row(*head, note=f"not installed: pip install {name}")
+        return replace(head, note=f"not installed: pip install {name}")
     time: dict[str, Any] = {}
     if small:
-        time = child({**common, "who": [against, who], "shape": small, "repeats": repeats})
+        both = [head.against, head.who]
+        time = child({**common, "who": both, "shape": small, "repeats": repeats})
         if "crash" in time:
-            return Row(*head, note=f"crashes: {time['crash']}")
-    memory = child({**common, "who": [who], "shape": large})
-    both = "peak" in memory and "peak" in held
-    once = memory["seconds"] / held["seconds"] if both and not small else None
-    return Row(
-        *head,
+            return replace(head, note=f"crashes: {time['crash']}")
+    memory = child({**common, "who": [head.who], "shape": large})
+    ran = "peak" in memory and "peak" in held
+    once = memory["seconds"] / held["seconds"] if ran and not small else None
+    return replace(
+        head,
         flops=time.get("flops"),
         time=time.get("ratio", once),
-        peak=memory["peak"] / held["peak"] if both else None,
+        peak=memory["peak"] / held["peak"] if ran else None,
         kept=memory.get("kept"),
         same=time.get("same"),
         note=f"crashes: {memory['crash']}" if "crash" in memory else "",

@@ -92,5 +92,5 @@ def _sha256(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor).cpu().numpy().tobytes())
+        digest.update(_bytes(tensor).cpu().numpy().data)
     return digest.hexdigest()

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
     parser.add_argument("--what", nargs="+", choices=RUNS, default=list(RUNS))
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=[*NETS][1:])
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
     parser.add_argument("--keep", type=Path, help="a file for rows, to go on after a break")
     asked = parser.parse_args()

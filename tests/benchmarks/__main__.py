@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="voxels along each axis in 3D")
     parser.add_argument("--memory-size", type=int, help="those for the peaks of memory")
     parser.add_argument("--flat-size", type=int, default=224, help="pixels along each axis in 2D")
+    parser.add_argument("--flat-memory-size", type=int, help="those for the peaks of memory")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192, 256])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

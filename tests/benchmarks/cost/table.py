@@ -92,7 +92,7 @@ def shapes(
     if what == CT:
         return None, CT_SHAPE
     size = asked.size if axes == 3 else asked.flat_size
-    larger = (asked.memory_size or size) if axes == 3 else size
+    larger = (asked.memory_size if axes == 3 else asked.flat_memory_size) or size
     return (size,) * axes, (larger,) * axes
 
 

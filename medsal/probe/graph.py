@@ -1,10 +1,12 @@
 """Where a graph begins and what is taken from it: leaves, gradients, plain tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from medsal.types import Target
 
 
 class _Attach(torch.autograd.Function):
@@ -39,6 +41,55 @@ def leaf_of(tensor: Tensor, behind: bool = False, shared: bool = False) -> tuple
         leaf = (same.detach() if shared else tensor.detach().clone()).requires_grad_()
         onwards: Tensor = _Attach.apply(leaf, same)  # type: ignore[no-untyped-call]
     return leaf, onwards
+
+
+class UnrelatedError(ValueError):
+    """A score does not depend on what it should be differentiated by."""
+
+
+def differentiated(
+    scores: Sequence[Tensor],
+    targets: Sequence[Target],
+    leaves: list[Tensor],
+    where: str,
+    outputs: list[Tensor] | None = None,
+) -> list[list[Tensor]]:
+    """The gradients of each score by the leaves; the graph is freed after the last one.
+
+    Raises:
+        UnrelatedError: when a score does not depend on them.
+    """
+    gradients = []
+    for i, score in enumerate(scores):
+        keep = i < len(scores) - 1
+        found = _asked(score, leaves, keep, outputs) if score.requires_grad else None
+        if found is None:
+            raise UnrelatedError(
+                f"the score of {targets[i]!r} does not depend on {where}, so it has no gradient "
+                f"there; choose another target or layer"
+            )
+        gradients.append([each.detach() for each in found])
+    return gradients
+
+
+def _asked(
+    score: Tensor, leaves: list[Tensor], keep: bool, outputs: list[Tensor] | None
+) -> list[Tensor] | None:
+    try:
+        return gradients_of(score, leaves, keep, outputs)
+    except RuntimeError as error:
+        if "modified by an inplace operation" in str(error):
+            raise ValueError(
+                "the model writes over numbers that its own gradient needs, so it has none; mend "
+                "that operation in place, or use a method without gradients, such as 'occlusion'"
+            ) from error
+        if "use_reentrant" not in str(error):
+            raise
+        raise ValueError(
+            "the model checkpoints its layers with use_reentrant=True, which gives no gradients by "
+            "layers or voxels; build it with use_reentrant=False or without checkpoints, or use a "
+            "method without gradients, such as 'occlusion'"
+        ) from error
 
 
 def gradients_of(

@@ -15,14 +15,14 @@ from medsal.probe import layers as lay
 from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard, card
 from medsal.probe.default import default_key, remember_default, remembered_default
-from medsal.probe.graph import detached, plain
+from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
 from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
 from medsal.probe.replay import CleanPass
 from medsal.probe.sparing import Sparing
-from medsal.probe.tapping import Pass, Tapped, UnrelatedError, differentiated
+from medsal.probe.tapping import Pass, Tapped
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medsal.probe.default import LastSpatial, remember_on_grids, remembered_on_grids
-from medsal.probe.graph import gradients_of, leaf_of
+from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
 from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.sparing import sparing_later
@@ -19,10 +19,6 @@ from medsal.types import Features, Target
 
 Run = Callable[[], Any]
 Targets = Sequence[Target]
-
-
-class UnrelatedError(ValueError):
-    """A score does not depend on what it should be differentiated by."""
 
 
 @dataclass(frozen=True)
@@ -364,31 +360,6 @@ class Pass:
         return [checked_scores(each, output, len(self.image)) for each in targets]
 
 
-def differentiated(
-    scores: Sequence[Tensor],
-    targets: Targets,
-    leaves: list[Tensor],
-    where: str,
-    outputs: list[Tensor] | None = None,
-) -> list[list[Tensor]]:
-    """The gradients of each score by the leaves; the graph is freed after the last one.
-
-    Raises:
-        UnrelatedError: when a score does not depend on them.
-    """
-    gradients = []
-    for i, score in enumerate(scores):
-        keep = i < len(scores) - 1
-        found = _asked(score, leaves, keep, outputs) if score.requires_grad else None
-        if found is None:
-            raise UnrelatedError(
-                f"the score of {targets[i]!r} does not depend on {where}, so it has no gradient "
-                f"there; choose another target or layer"
-            )
-        gradients.append([each.detach() for each in found])
-    return gradients
-
-
 def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
@@ -399,26 +370,6 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a, b)
-
-
-def _asked(
-    score: Tensor, leaves: list[Tensor], keep: bool, outputs: list[Tensor] | None
-) -> list[Tensor] | None:
-    try:
-        return gradients_of(score, leaves, keep, outputs)
-    except RuntimeError as error:
-        if "modified by an inplace operation" in str(error):
-            raise ValueError(
-                "the model writes over numbers that its own gradient needs, so it has none; mend "
-                "that operation in place, or use a method without gradients, such as 'occlusion'"
-            ) from error
-        if "use_reentrant" not in str(error):
-            raise
-        raise ValueError(
-            "the model checkpoints its layers with use_reentrant=True, which gives no gradients by "
-            "layers or voxels; build it with use_reentrant=False or without checkpoints, or use a "
-            "method without gradients, such as 'occlusion'"
-        ) from error
 
 
 def _ends_linear(model: nn.Module) -> bool:

@@ -1,8 +1,7 @@
-"""What goes into a network: a copy of the image, or the image where that stays as it is.
+"""What goes into a network: the image itself, or a copy where the network would write into it.
 
-A network may write into its input, and the image is the caller's. The first time a copy goes in,
-and afterwards it is seen whether it was written. A network that left it alone is lent the image
-itself from then on: a tensor that knows of each call on it, and stops those that may write.
+The image is the caller's, and a network may write into its input. It is lent: as a tensor that
+knows of each call on it, and stops those that may write before they do.
 """
 
 import weakref
@@ -13,11 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from medsal.probe.card import bits_of
+
 _alone: "weakref.WeakKeyDictionary[nn.Module, dict[Any, bool]]" = weakref.WeakKeyDictionary()
-# What hands out the memory itself.
+# What hands out the memory itself, to other code or another tensor.
 _EXPOSING = {
     "numpy", "__array__", "__dlpack__", "data_ptr", "storage", "untyped_storage", "_typed_storage",
-    "__set__", "__setitem__",
+    "__set__", "set_",
+}  # fmt: skip
+_OPERATORS = {
+    f"__i{name}__"
+    for name in (
+        "add", "sub", "mul", "matmul", "truediv", "div", "floordiv", "mod", "pow", "lshift",
+        "rshift", "and", "or", "xor",
+    )
 }  # fmt: skip
 
 
@@ -37,7 +45,7 @@ class _Lent(Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        if _may_write(func, given):
+        if _may_write(func, args, given):
             raise WantsCopyError(func.__name__)
         with torch._C.DisableTorchFunctionSubclass():
             lent = [each for each in tree_leaves((args, given)) if isinstance(each, _Lent)]
@@ -60,15 +68,19 @@ def _address(tensor: Tensor) -> int | None:
     return tensor.untyped_storage().data_ptr() if strided else None
 
 
-def _may_write(func: Any, given: Mapping[str, Any]) -> bool:
+def _may_write(func: Any, args: Sequence[Any], given: Mapping[str, Any]) -> bool:
+    """Whether a call may write to what was lent, or hands out its memory."""
     name = getattr(func, "__name__", "")
     if not name or isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         return True  # some library's own
+    if name in _EXPOSING:
+        return True
     in_place = name.endswith("_") and not name.endswith("__")
-    in_place = in_place or (name.startswith("__i") and name not in ("__index__", "__int__"))
-    return (
-        in_place or name in _EXPOSING or bool(given.get("inplace")) or given.get("out") is not None
-    )
+    in_place = in_place or name == "__setitem__" or name in _OPERATORS or bool(given.get("inplace"))
+    written = [given.get("out")]
+    if in_place:
+        written += [args[0] if args else given]
+    return any(isinstance(each, _Lent) for each in tree_leaves(written))
 
 
 def handed(model: nn.Module, key: Any, image: Tensor, ask: Callable[[Tensor], Any]) -> Any:
@@ -81,18 +93,28 @@ def handed(model: nn.Module, key: Any, image: Tensor, ask: Callable[[Tensor], An
         ask: runs the network.
 
     Raises:
-        WantsCopyError: where a network that left its input alone before may write into it now. From
-            then on it gets a copy.
+        WantsCopyError: where a network may write into what it was lent. From then on it gets a
+            copy.
+        RuntimeError: where it did, the first time, in a way that can't be seen.
     """
     known = _alone.setdefault(model, {})
-    if known.get(key):
-        try:
-            return ask(image.as_subclass(_Lent))
-        except WantsCopyError:
-            known[key] = False
-            raise
-    copy = image.clone()
-    output = ask(copy)
-    if key not in known:
-        known[key] = copy._version == 0 and torch.equal(copy, image)
-    return output
+    if key not in known and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        known[key] = False  # its calls can't be seen
+    if known.get(key) is False:
+        return ask(image.clone())
+    bits = None if key in known else bits_of(image)
+    try:
+        output = ask(image.as_subclass(_Lent))
+    except WantsCopyError:
+        known[key] = False
+        raise
+    if bits not in (None, bits_of(image)):
+        known[key] = False
+        raise RuntimeError(
+            f"{type(model).__name__} has written into its image by code that torch knows nothing "
+            f"of, so the image is not what it was; give it a copy: image.clone()"
+        )
+    known[key] = True
+    with torch._C.DisableTorchFunctionSubclass():
+        # What is handed on as it is would be the caller's own.
+        return tree_map_only(_Lent, lambda each: _unwrapped(each).clone(), output)

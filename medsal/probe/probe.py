@@ -222,12 +222,14 @@ class Probe:
         with visiting(self.model), torch.set_grad_enabled(gradients):
             key = self._key(image)
             known = [*names] if names else remembered_default(self.model, key)
-            if not known:
-                return self._found(image, key, gradients)
+
+            def run() -> list[Tapped]:
+                return self._tap(image, known, key) if known else self._found(image, key, gradients)
+
             try:
-                return self._tap(image, known, key)
+                return run()
             except WantsCopyError:
-                return self._tap(image, known, key)
+                return run()
 
     def _found(self, image: Image, key: Any, gradients: bool) -> list[Tapped]:
         """The default layer: it is the same one for methods that ask for no gradients."""

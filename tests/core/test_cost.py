@@ -21,14 +21,17 @@ from medsal.probe import tapping
 
 
 class Counted(nn.Module):
+    """Counts the passes that reach their end: one that would write into the image is stopped."""
+
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
         self.passes = 0
 
     def forward(self, x: Tensor) -> Any:
+        output = self.net(x)
         self.passes += 1
-        return self.net(x)
+        return output
 
 
 def voxels(channel: int) -> Any:

@@ -152,6 +152,11 @@ def test_the_callers_tensor(method: str) -> None:
     assert inferred.is_inference()
 
 
+class Doubling(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(2)
+
+
 class Writing(torch.nn.Module):
     """Writes into its input, from some call on, in one way or another."""
 
@@ -159,6 +164,7 @@ class Writing(torch.nn.Module):
         super().__init__()
         self.conv, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4, 2)
         self.way, self.calls, self.done = way, calls, 0
+        self.script = torch.jit.script(Doubling()) if way == "script" else None
         self.places: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,6 +190,8 @@ class Writing(torch.nn.Module):
                 torch.mul(x, 2, out=x)
             elif self.way == "function":
                 torch.nn.functional.threshold(x, 9, 0, inplace=True)
+            elif self.way == "script":
+                self.script(x)
         y = self.conv(x)
         if self.way == "saves":
             y = y * x[:, :, 1:-1, 1:-1]
@@ -194,19 +202,23 @@ class Writing(torch.nn.Module):
     ("way", "calls", "passes"),
     [
         ("never", 9, 3),
-        ("in place", 1, 3),
-        ("in place", 3, 4),  # the third time the image itself goes in, and then a copy
-        ("data", 1, 3),
-        ("data", 3, 4),
-        ("numpy", 1, 3),
-        ("numpy", 3, 4),
-        ("view", 3, 4),
-        ("operator", 3, 4),
-        ("item", 3, 4),
-        ("out", 3, 4),
-        ("function", 3, 4),
-        ("requires", 3, 4),
         ("saves", 9, 3),
+        ("in place", 3, 4),  # the third time it is stopped, and a copy goes in
+        *(
+            (way, 1, 4)  # the first time
+            for way in (
+                "in place",
+                "data",
+                "numpy",
+                "view",
+                "operator",
+                "item",
+                "out",
+                "function",
+                "requires",
+            )
+        ),
+        ("script", 1, 3),
     ],
 )
 def test_the_image_goes_in_itself_where_it_stays_as_it_is(
@@ -223,7 +235,36 @@ def test_the_image_goes_in_itself_where_it_stays_as_it_is(
             wanted = medsal.explain(plain, factor * x, 0, layer="conv", signed=True)
             torch.testing.assert_close(found.data, wanted.data)
     assert model.done == passes
-    assert [place == x.data_ptr() for place in model.places[:2]] == [False, calls > 1]
+    lent = [place == x.data_ptr() for place in model.places[:2]]
+    assert lent == [way != "script", calls > 1]
+
+
+def test_what_no_call_tells_of_is_seen_afterwards() -> None:
+    class Hidden(Writing):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch._C.DisableTorchFunctionSubclass():
+                x.mul_(2)  # as an extension in C++ may
+            return super().forward(x)
+
+    model, x = Hidden("never", 9), image(2)
+    with pytest.raises(RuntimeError, match=r"Hidden has written into its image by code that torch"):
+        medsal.explain(model, x, 0, layer="conv")
+    before = x.clone()
+    medsal.explain(model, x, 0, layer="conv")
+    assert torch.equal(x, before)
+
+
+def test_a_network_that_hands_its_input_on() -> None:
+    class Both(Writing):
+        def forward(self, x: Tensor) -> Any:
+            return {"logits": super().forward(x), "image": x, "part": [x[:, :, 1:]]}
+
+    model, x = Both("never", 9), image(2)
+    result = medsal.explain(model, x, lambda output: output["logits"][:, 0], layer="conv")
+    result.output["image"].zero_()
+    result.output["part"][0].zero_()
+    assert type(result.output["image"]) is Tensor
+    assert bool(x.all())
 
 
 def test_a_buffer_with_a_gradient_and_tensors_as_attributes() -> None:

@@ -58,8 +58,15 @@ def times(first: Any, second: Any, case: Case, repeats: int) -> dict[str, Any]:
 
 
 def correlation(a: Any, b: Any) -> float | None:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.numel() != b.numel():
+    """Of two maps of one grid; None for anything else."""
+    if (
+        not isinstance(a, Tensor)
+        or not isinstance(b, Tensor)
+        or a.squeeze().shape != b.squeeze().shape
+    ):
         return None
+    if a.squeeze().ndim < 2:
+        return None  # scores
     both = torch.stack([each.detach().flatten().double().cpu() for each in (a, b)])
     return float(torch.corrcoef(both)[0, 1])
 

@@ -59,15 +59,10 @@ def times(first: Any, second: Any, case: Case, repeats: int) -> dict[str, Any]:
 
 def correlation(a: Any, b: Any) -> float | None:
     """Of two maps of one grid; None for anything else."""
-    if (
-        not isinstance(a, Tensor)
-        or not isinstance(b, Tensor)
-        or a.squeeze().shape != b.squeeze().shape
-    ):
+    maps = [each.detach().squeeze() for each in (a, b) if isinstance(each, Tensor)]
+    if len(maps) < 2 or maps[0].shape != maps[1].shape or maps[0].ndim < 2:
         return None
-    if a.squeeze().ndim < 2:
-        return None  # scores
-    both = torch.stack([each.detach().flatten().double().cpu() for each in (a, b)])
+    both = torch.stack([each.flatten().double().cpu() for each in maps])
     return float(torch.corrcoef(both)[0, 1])
 
 

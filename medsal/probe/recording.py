@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from medsal.probe.boxes import Box, origin
 from medsal.probe.local import step_of
+from medsal.probe.spread import Spread, joined, spread
 
 
 @dataclass(eq=False)
@@ -70,30 +70,43 @@ class Call:
 
     func: Any
     leaves: list[Any]
-    spec: Any
+    spec: Spread
     written: list[int]
     shared: bool = False
     outputs: list[Any] = field(default_factory=list)
-    out_spec: Any = None
+    out_spec: Spread = ()
 
     def step(self, leaves: Sequence[Any]) -> Any:
         """The call on boxes of these operands; None where it must be run on the whole."""
         made = self.outputs[0] if self.outputs else None
         if not isinstance(made, Entry) or len(made.clean_shape) < 3:
             return None
-        args, kwargs = tree_unflatten(list(leaves), self.spec)
+        args, kwargs = joined(leaves, self.spec)
         return step_of(self.func, args, kwargs, made.clean_shape[2:])
 
 
-def written_by(func: Any, count: int, spec: Any) -> list[int]:
+def tail_of(calls: Sequence[Call]) -> int:
+    """From which call on all that the change reaches has changed everywhere."""
+    made = {id(each): i for i, call in enumerate(calls) for each in call.outputs}
+    tail = 0
+    for i, call in enumerate(calls):
+        entries = [each for each in call.leaves if isinstance(each, Entry)]
+        boxed = any(each.box is not None for each in entries)
+        # What the change does not reach is made again, unless that was before.
+        if boxed or any(not e.reached and made.get(id(e), -1) < tail for e in entries):
+            tail = i + 1
+    return tail
+
+
+def written_by(func: Any, count: int, spec: Spread) -> list[int]:
     """Which of the leaves of its arguments a call writes to."""
     if not func._schema.is_mutable:
         return []
-    args, kwargs = tree_unflatten(list(range(count)), spec)
+    args, kwargs = joined(range(count), spec)
     arguments = func._schema.arguments
     named = dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
     writes = {e.name for e in arguments if e.alias_info and e.alias_info.is_write}
-    return [place for name in writes & named.keys() for place in tree_flatten(named[name])[0]]
+    return spread([named[name] for name in writes & named.keys()], {})[0]
 
 
 class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -130,7 +143,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if self.unfit:
             return func(*args, **(kwargs or {}))
-        leaves, spec = tree_flatten((tuple(args), kwargs or {}))
+        leaves, spec = spread(args, kwargs or {})
         noted = [self._noted(each) for each in leaves]
         call = Call(func, noted, spec, written_by(func, len(leaves), spec))
         written = [leaves[i] for i in call.written if isinstance(leaves[i], Tensor)]
@@ -150,7 +163,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.unfit = "a batch norm writes its statistics"
 
     def _conclude(self, call: Call, written: Sequence[Tensor], result: Any) -> None:
-        outputs, call.out_spec = tree_flatten(result)
+        outputs, call.out_spec = spread([result], {})
         if len(written) > 1 or (written and written[0] is not outputs[0]):
             self.unfit = f"{call.func} writes to more than it gives back"
         call.outputs = [self._entry(e) if isinstance(e, Tensor) else e for e in outputs]

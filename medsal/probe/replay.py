@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from medsal.probe.boxes import Box, gathered, repeated
-from medsal.probe.recording import Call, Entry, Outside, Recording, written_by
+from medsal.probe.recording import Call, Entry, Outside, Recording, tail_of, written_by
 from medsal.probe.shadows import OddError, Shadow, run_in_full
+from medsal.probe.spread import Spread, joined, spread
 
 aten: Any = torch.ops.aten
 
@@ -29,13 +30,15 @@ class Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         calls: of the clean pass.
+        tail: the call from which on nothing is left of them.
         samples: of the clean pass.
         times: how often what goes on from a changed layer repeats them.
     """
 
-    def __init__(self, calls: Sequence[Call], samples: int, times: int = 1) -> None:
+    def __init__(self, calls: Sequence[Call], tail: int, samples: int, times: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls, self.samples, self.times = calls, samples, times
+        self._tail = tail
         self._paused = False
         # Whether the network went another way, or needs what was not kept.
         self.lost, self.odd = False, False
@@ -55,6 +58,8 @@ class Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if self._paused:
             return run_in_full(func, args, kwargs or {})
+        if self._at >= self._tail and Shadow not in types:
+            return func(*args, **(kwargs or {}))
         try:
             return self._answer(func, args, kwargs or {})
         except OddError:
@@ -63,7 +68,7 @@ class Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise
 
     def _answer(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        leaves, spec = tree_flatten((tuple(args), kwargs))
+        leaves, spec = spread(args, kwargs)
         call = self.calls[self._at] if self._at < len(self.calls) and not self.lost else None
         self._at += 1
         if call is None or call.func is not func or call.spec != spec:
@@ -99,14 +104,15 @@ class Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 shadow = Shadow(made, *((box, patch) if i == 0 else ()), samples=samples)
                 shadow.spoiled = bool(i and box)
                 outputs.append(shadow)
-        return tree_unflatten(outputs, call.out_spec)
+        ((result,), _) = joined(outputs, call.out_spec)
+        return result
 
-    def _in_full(self, func: Any, leaves: list[Any], spec: Any, shared: bool) -> Any:
+    def _in_full(self, func: Any, leaves: list[Any], spec: Spread, shared: bool) -> Any:
         written = written_by(func, len(leaves), spec)
         if shared and any(isinstance(leaves[i], Shadow) for i in written):
             # A view of it may have been met before.
             raise OddError
-        args, kwargs = tree_unflatten(self._repeated(func, leaves), spec)
+        args, kwargs = joined(self._repeated(func, leaves), spec)
         return run_in_full(func, args, kwargs)
 
     def _repeated(self, func: Any, leaves: list[Any]) -> list[Any]:
@@ -193,7 +199,8 @@ class CleanPass:
         return self._or_in_full(again, in_full)
 
     def _replayed(self, run: Callable[[Replay], Any], times: int) -> Any:
-        replay = Replay(self.recording.calls, len(self.image), times)
+        calls = self.recording.calls
+        replay = Replay(calls, tail_of(calls), len(self.image), times)
         with replay:
             output = run(replay)
         if replay.odd:

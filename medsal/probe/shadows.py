@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from medsal.probe.boxes import Box, cut, gathered, inside, paste, within
 from medsal.probe.recording import Entry, written_by
+from medsal.probe.spread import joined, spread
 
 
 class OddError(Exception):
@@ -108,14 +109,16 @@ class Shadow(Tensor):
 
 def run_in_full(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """The call on what the shadows hold; those it writes to hold the result."""
-    leaves, spec = tree_flatten((tuple(args), kwargs))
+    leaves, spec = spread(args, kwargs)
     real = [each.dense() if isinstance(each, Shadow) else each for each in leaves]
     written = written_by(func, len(leaves), spec)
     for i in written:
         if isinstance(leaves[i], Shadow) and leaves[i].whole is None:
             real[i] = real[i].clone()
-    args, kwargs = tree_unflatten(real, spec)
+    args, kwargs = joined(real, spec)
     result = func(*args, **kwargs)
+    if not written:
+        return result
     for i in written:
         if isinstance(leaves[i], Shadow):
             leaves[i].whole = real[i]

@@ -9,6 +9,7 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import Tensor, nn
 
 import medsal
+from tests.benchmarks.cost import perturbed
 
 CLASS = 1
 CLASSES = 8
@@ -54,15 +55,6 @@ def own(method: str, target: Any = CLASS, **options: Any) -> Callable[[Case], Te
     return lambda case: medsal.explain(case.net, case.image, target, method, **options).data
 
 
-def medsal_occlusion(case: Case) -> Tensor:
-    result = medsal.explain(case.net, case.image, CLASS, "occlusion", window=case.window())
-    return result.data
-
-
-def medsal_scorecam(case: Case) -> Tensor:
-    return medsal.explain(case.net, case.image, CLASS, "scorecam", layer=case.layer).data
-
-
 def monai_gradcam(case: Case) -> Tensor:
     from monai.visualize import GradCAM
 
@@ -82,15 +74,6 @@ def monai_guided(case: Case) -> Tensor:
     return GuidedBackpropGrad(case.net)(case.image, index=CLASS)
 
 
-def monai_occlusion(case: Case) -> Tensor:
-    from monai.visualize import OcclusionSensitivity
-
-    asked = OcclusionSensitivity(
-        nn_module=case.net, mask_size=case.window(), overlap=0, n_batch=8, mode=0.0, verbose=False
-    )
-    return -asked(case.image)[0][:, CLASS : CLASS + 1]
-
-
 def captum_gradcam(case: Case) -> Tensor:
     from captum.attr import LayerAttribution, LayerGradCam
 
@@ -105,24 +88,10 @@ def captum_guided(case: Case) -> Tensor:
     return GuidedBackprop(case.net).attribute(case.image, target=CLASS)
 
 
-def captum_occlusion(case: Case) -> Tensor:
-    from captum.attr import Occlusion
-
-    window = (1, *(case.window() for _ in case.image.shape[2:]))
-    return Occlusion(case.net).attribute(case.image, window, strides=window, target=CLASS)
-
-
 def torchcam_gradcam(case: Case) -> Tensor:
     from torchcam.methods import GradCAM
 
     with GradCAM(case.net, target_layer=case.module) as cam:
-        return cam(CLASS, case.net(case.image))[0]
-
-
-def torchcam_scorecam(case: Case) -> Tensor:
-    from torchcam.methods import ScoreCAM
-
-    with ScoreCAM(case.net, target_layer=case.module, batch_size=8) as cam, torch.no_grad():
         return cam(CLASS, case.net(case.image))[0]
 
 
@@ -203,11 +172,21 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "medcam": medcam_guided,
     },
     "occlusion": {
-        "medsal": medsal_occlusion,
-        "MONAI": monai_occlusion,
-        "captum": captum_occlusion,
+        "MONAI": perturbed.monai_occlusion,
+        "medsal": perturbed.medsal_occlusion,
+        "captum": perturbed.captum_occlusion,
     },
-    "Score-CAM": {"medsal": medsal_scorecam, "torchcam": torchcam_scorecam},
+    "occlusion beside captum": {
+        "captum": perturbed.captum_occlusion,
+        "medsal": perturbed.medsal_occlusion,
+    },
+    "Score-CAM": {"torchcam": perturbed.torchcam_scorecam, "medsal": perturbed.medsal_scorecam},
+    "Ablation-CAM": {
+        "passes in full": perturbed.ablation_in_turn,
+        "medsal": perturbed.medsal_ablation,
+        "grad-cam": perturbed.gradcam_ablation,
+    },
+    "RISE": {"passes one by one": perturbed.rise_in_turn, "medsal": perturbed.medsal_rise},
     "switches": {
         "medsal": own("gradcam"),
         "medsal, bfloat16": under_autocast,

@@ -5,8 +5,9 @@ to the score tells whether there is such a layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from math import ceil
 from typing import ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from medsal.methods.many import check_count, places, repeated, scores_of, wide
 from medsal.methods.registry import register
 from medsal.ops import resize, spatial, spatial_mean
 from medsal.probe import CleanPass, Probe, Tapped
-from medsal.types import Image, Weights
+from medsal.types import Features, Image, Weights
 
 Divide = Literal["score", "magnitude", "norm", "none"]
 
@@ -102,13 +103,19 @@ class ScoreCAM(CAM):
     softmax and takes the class's probability: ``softmax=False`` with
     ``target=ClassScore(k, activation="softmax")``. One forward pass for each channel.
 
+    A channel that is constant shows the image 0: of those, one gets a pass.
+
     Args:
         softmax: over the channels, as in the paper; False = ``weights = C``.
         batch: samples in one pass of the model.
+        share: of the channels, those that get a pass of their own: the ones that vary most over
+            the cells. The others count with the mean of these scores. An approximation below 1,
+            which the result notes: what varies little adds little to the map.
     """
 
     softmax: bool = True
     batch: int = 8
+    share: int | float = field(default=1.0, kw_only=True)
 
     one_pass: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = False
@@ -120,17 +127,39 @@ class ScoreCAM(CAM):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("batch", self.batch)
+        if not 0 < self.share <= 1:
+            raise ValueError(f"expected a share above 0 and at most 1, got {self.share!r}")
 
     def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
-        count = tap.activations.shape[1]
-        seen = (image * _mask(tap.activations[:, k], image, self.shift) for k in range(count))
-        scores = torch.stack(list(scores_of(probe, seen, self.batch)), 1)
+        scores = self._scores(probe, image, tap.activations)
         if self.softmax:
             scores = scores.softmax(1)
         else:
             (none,) = scores_of(probe, [torch.zeros_like(image)], self.batch)
             scores = scores - none[:, None]
         return _channel_weights(scores, tap)
+
+    def _scores(self, probe: Probe, image: Image, activations: Features) -> Tensor:
+        """The scores ``(n, k, t)`` of the image seen through each channel."""
+        cells = wide(activations).flatten(2)
+        constant = cells.amin(2) == cells.amax(2)
+        varies = cells.std(2, correction=0).masked_fill(constant, -1)
+        # Each sample's own order: samples do not mix.
+        order = varies.argsort(stable=True, dim=1, descending=True)
+        count, living = order.shape[1], int((~constant).sum(1).amax())
+        passes = min(count, living + 1)
+        asked = min(passes, ceil(self.share * count))
+        rows = torch.arange(len(image), device=order.device)
+        seen = (
+            image * _mask(activations[rows, order[:, k]], image, self.shift) for k in range(asked)
+        )
+        scores = torch.stack(list(scores_of(probe, seen, self.batch)), 1)
+        if asked < passes:
+            _note(probe, f"Score-CAM asked for the scores of {asked} of {count} channels")
+        # Beyond those, all are constant, as the last one is; or what they score is not known.
+        others = scores.mean(1, keepdim=True) if asked < passes else scores[:, -1:]
+        scores = torch.cat([scores, others.expand(-1, count - asked, -1)], 1)
+        return torch.zeros_like(scores).scatter(1, order[..., None].expand_as(scores), scores)
 
 
 def _mask(channel: Tensor, image: Tensor, shift: Sequence[float] | None) -> Tensor:
@@ -195,15 +224,17 @@ class AblationCAM(CAM):
         elif self.divide != "none":
             below = (whole if self.divide == "score" else whole.abs())[:, None].expand_as(losses)
         if bool((below < 0).any()):
-            _note_negative(probe)
+            _note(probe, _NEGATIVE)
         return _channel_weights(losses / torch.where(below == 0, 1, below), tap)
 
 
-def _note_negative(probe: Probe) -> None:
-    note = (
-        "Ablation-CAM of a negative score shows what speaks against the target, as the paper "
-        "divides by the score; divide='magnitude' shows what speaks for it"
-    )
+_NEGATIVE = (
+    "Ablation-CAM of a negative score shows what speaks against the target, as the paper divides "
+    "by the score; divide='magnitude' shows what speaks for it"
+)
+
+
+def _note(probe: Probe, note: str) -> None:
     if note not in probe.record.notes:
         probe.record.notes += (note,)
 

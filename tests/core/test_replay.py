@@ -1,6 +1,9 @@
 """Later passes run only what a change reaches: the same scores as passes in full, for less."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from monai.networks import nets
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -334,3 +338,62 @@ def _without(channel: int) -> Callable[[Tensor], Tensor]:
         return copy
 
     return change
+
+
+def test_nothing_is_kept_after_the_call() -> None:
+    net, image = built("ResNet 2D"), torch.randn(1, 1, 48, 40).double()
+    with probe_of(net).keeping(image, window=(4, 4)) as clean:
+        entries = [e for c in clean.recording.calls for e in c.leaves if hasattr(e, "kept")]
+        kept = [weakref.ref(each.kept) for each in entries if each.kept is not None]
+        assert kept
+    del clean, entries
+    gc.collect()
+    assert not any(each() is not None for each in kept)
+
+
+@pytest.mark.parametrize("method", [Occlusion(window=8), AblationCAM("layer3")])
+def test_in_several_threads_at_once(method: Any) -> None:
+    net = built("ResNet 2D")
+    pictures = [torch.randn(1, 1, 24, 24).double() for _ in range(4)]
+    expected = [method(probe_of(net), each) for each in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda each: method(probe_of(net), each), pictures))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_under_autocast_and_with_meta_tensors() -> None:
+    net, image = built("ResNet 2D", torch.float32), torch.randn(1, 1, 24, 24)
+    expected = medsal.explain(net, image, 1, "occlusion", window=8).data
+    with torch.inference_mode():
+        found = medsal.explain(net, MetaTensor(image), 1, "occlusion", window=8).data
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = medsal.explain(net, image, 1, "occlusion", window=8).data
+        probe = Probe(net, ClassScore(1))
+        with probe.keeping(image, window=(8, 8)) as clean:
+            probe.scores_patched(clean, torch.zeros(1, 1, 8, 8), Box(((0, 0),), (8, 8)))
+            assert not clean.recording.unfit
+    both = torch.corrcoef(torch.stack([half.flatten(), expected.flatten()]))
+    assert float(both[0, 1]) > 0.9
+
+
+def test_random_steps_and_training_statistics_run_in_full() -> None:
+    class Random(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return F.dropout(image, 0.5, training=True).flatten(1)[:, :3]
+
+    class Training(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            norm = self.norm
+            return F.batch_norm(image, norm.running_mean, norm.running_var, training=True).flatten(
+                1
+            )[:, :3]
+
+    for net in (Random(), Training()):
+        with Probe(net, ClassScore(1)).keeping(torch.randn(2, 1, 8, 8), window=(2, 2)) as clean:
+            assert clean.recording.unfit

@@ -9,21 +9,40 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.cost.contenders import NETS, RUNS
-from tests.benchmarks.cost.growth import grown, plot
+from tests.benchmarks.cost.growth import Curve, grown, plot
 from tests.benchmarks.cost.page import machine, page
 from tests.benchmarks.cost.table import Key, Row, key_of, rows
 
 PAGE = Path(__file__).parents[2] / "tutorials" / "cost.md"
 
 
-def kept(path: Path | None) -> dict[Key, Row]:
+def kept(folder: Path | None) -> dict[Key, Row]:
     """The rows of an earlier run."""
+    path = folder and folder / "rows.json"
     if path is None or not path.is_file():
         return {}
     found = [Row(**each) for each in json.loads(path.read_text("utf-8"))]
     return {key_of(row): row for row in found}
+
+
+def keep(folder: Path, name: str, found: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(found, indent=1), "utf-8")
+
+
+def growth(asked: argparse.Namespace) -> dict[str, dict[str, Curve]]:
+    """The curves, of an earlier run where there are some."""
+    path = asked.keep and asked.keep / "growth.json"
+    if path is None or not path.is_file():
+        measured = grown(asked)
+        if asked.keep:
+            keep(asked.keep, "growth.json", measured)
+        return measured
+    stored: dict[str, dict[str, Curve]] = json.loads(path.read_text("utf-8"))
+    return stored
 
 
 def main() -> None:
@@ -39,7 +58,7 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--nets", nargs="+", choices=NETS, default=[*NETS][1:])
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
-    parser.add_argument("--keep", type=Path, help="a file for rows, to go on after a break")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="to go on after a break")
     asked = parser.parse_args()
     known = kept(asked.keep)
     found: list[Row] = []
@@ -48,9 +67,9 @@ def main() -> None:
         print(row, flush=True)
         if asked.keep:
             known[key_of(row)] = row
-            asked.keep.write_text(json.dumps([asdict(each) for each in known.values()], indent=1))
+            keep(asked.keep, "rows.json", [asdict(each) for each in known.values()])
     if asked.page:
-        measured = grown(asked)
+        measured = growth(asked)
         plot(measured, PAGE.parent / "images" / "cost.png")
         PAGE.write_text(page(found, measured, machine(asked)), "utf-8")
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.cost.contenders import CT, CT_NETS, CT_SHAPE, MODULES, NETS, RUNS
+from tests.benchmarks.cost.contenders import (
+    CT,
+    CT_NETS,
+    CT_SHAPE,
+    HUNDREDS,
+    MANY,
+    MODULES,
+    NETS,
+    RUNS,
+)
 from tests.benchmarks.cost.measure import send
 
 # How long one process may take [s].
@@ -92,6 +101,10 @@ def shapes(
     if what == CT:
         return None, CT_SHAPE
     size = asked.size if axes == 3 else asked.flat_size
+    if what in HUNDREDS:
+        size //= 2
+    if what in MANY:
+        return (size,) * axes, (size,) * axes
     larger = (asked.memory_size if axes == 3 else asked.flat_memory_size) or size
     return (size,) * axes, (larger,) * axes
 

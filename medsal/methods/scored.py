@@ -110,7 +110,9 @@ class ScoreCAM(CAM):
         batch: samples in one pass of the model.
         share: of the channels, those that get a pass of their own: the ones that vary most over
             the cells. The others count with the mean of these scores. An approximation below 1,
-            which the result notes: what varies little adds little to the map.
+            which the result notes. With the softmax, half of the channels of the demo network gave
+            maps that correlate to 0.99; at other layers, for other classes and without the softmax
+            it was seen to fail. Compare with 1 before you rely on it.
     """
 
     softmax: bool = True

@@ -18,6 +18,9 @@ from medsal.probe.boxes import Box, origin
 from medsal.probe.local import step_of
 from medsal.probe.spread import Spread, joined, spread
 
+# How much a clean pass may keep [bytes].
+_MOST = 2**31
+
 
 @dataclass(eq=False)
 class Entry:
@@ -124,6 +127,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Why later passes must run in full; empty where they need not.
         self.unfit = ""
         self._known: dict[int, Entry] = {}
+        self._bytes = 0
         self._sharing: dict[int, list[weakref.ReferenceType[Tensor]]] = {}
         self.image = self._entry(image)
         if window is not None:
@@ -135,7 +139,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if entry is None:
             self.unfit = "what is changed was made by no call"
         else:
-            entry.keep()
+            self._keep(entry)
             entry.reached = True
 
     def __torch_dispatch__(
@@ -171,6 +175,17 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._reach(call)
         self.calls.append(call)
 
+    def _keep(self, entry: Entry) -> None:
+        """Hold a content; where that would be too much, hold none, and run later passes in full."""
+        if self.unfit or entry.kept is not None:
+            return
+        entry.keep()
+        self._bytes += entry.kept.nbytes if entry.kept is not None else 0
+        if self._bytes > _MOST:
+            self.unfit = f"later passes would need more than {_MOST} bytes of this one"
+            for each in self._known.values():
+                each.kept = None
+
     def _reach(self, call: Call) -> None:
         """Note where the change comes to, and keep what it meets there."""
         entries = [each for each in call.leaves if isinstance(each, Entry)]
@@ -180,7 +195,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         step = call.step(shown) if local else None
         for each in step.needs if step else entries:
             if each.box is not None or not each.reached:
-                each.keep()
+                self._keep(each)
         for each in made:
             each.reached = True
         if step:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import medsal
 from medsal import AblationCAM, Occlusion, Probe
 from medsal.methods.many import repeated
-from medsal.probe import Box
+from medsal.probe import Box, recording
 from medsal.probe.boxes import gathered
 from medsal.targets import ClassScore, Region
 
@@ -338,6 +338,25 @@ def _without(channel: int) -> Callable[[Tensor], Tensor]:
         return copy
 
     return change
+
+
+def test_a_clean_pass_that_would_keep_too_much_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).double()
+    x = torch.rand(1, 1, 24, 24, dtype=torch.float64)
+    usual = medsal.explain(net, x, 0, "occlusion", window=6).data
+    monkeypatch.setattr(recording, "_MOST", 4 * x.nbytes)
+    probe = Probe(net, ClassScore(0))
+    with probe.keeping(x, window=(6, 6)) as clean:
+        assert "bytes" in clean.recording.unfit
+        assert not any(each.kept is not None for each in clean.recording._known.values())
+    torch.testing.assert_close(
+        medsal.explain(net, x, 0, "occlusion", window=6).data, usual, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_nothing_is_kept_after_the_call() -> None:

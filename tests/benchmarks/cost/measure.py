@@ -5,6 +5,7 @@ it is the clock's, after a synchronisation. Memory is the peak of the process's 
 what it held before the call, as the kernel counts it; on CUDA, torch's own peak.
 """
 
+import math
 import resource
 import statistics
 import time
@@ -58,12 +59,13 @@ def times(first: Any, second: Any, case: Case, repeats: int) -> dict[str, Any]:
 
 
 def correlation(a: Any, b: Any) -> float | None:
-    """Of two maps of one grid; None for anything else."""
+    """Of two maps of one grid; None for anything else, and where one is the same everywhere."""
     maps = [each.detach().squeeze() for each in (a, b) if isinstance(each, Tensor)]
     if len(maps) < 2 or maps[0].shape != maps[1].shape or maps[0].ndim < 2:
         return None
     both = torch.stack([each.flatten().double().cpu() for each in maps])
-    return float(torch.corrcoef(both)[0, 1])
+    found = float(torch.corrcoef(both)[0, 1])
+    return None if math.isnan(found) else found
 
 
 def _status(key: str) -> float:

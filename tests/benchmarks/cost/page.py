@@ -22,7 +22,22 @@ Written by `python -m tests.benchmarks --page`; other libraries come with `pip i
 Each line is a ratio to what is named after "against": time as the median of the ratios of
 neighbouring runs in one process, memory as the peak of a process of its own above what it held
 before the call, operations (FLOPs) as torch counts them. "kept" is what the process holds more
-after the call [MiB], allocator and loaded code included. "same" is the maps' correlation.
+after the call [MiB], allocator and loaded code included. "same" is the maps' correlation; it is
+empty where a map is the same everywhere, or there is none. Networks are not trained.
+
+What to read off:
+
+- **Peaks of memory are the kernel's.** They hold what the allocator can't give back, which differs
+  from run to run by tens of MiB, and by more for backward passes through many small layers. Live
+  tensors alone are counted in the tests (`tests/core/test_cost.py`).
+- **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
+  as it was: some milliseconds for the five hundred modules of a DenseNet121, which shows where the
+  forward pass itself takes less than a few hundred.
+- **Guided backpropagation of a network whose first layer keeps most of the memory** can't come
+  below the forward pass itself, so its share of MONAI's peak is larger for ResNet18.
+- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.5` asks for half
+  of them, an approximation (see `medsal.ScoreCAM`). RISE has masks that reach everywhere: batches
+  are all that can be saved. Occlusion through instance or group norms, and transformers, likewise.
 
 {tables}
 
@@ -31,11 +46,12 @@ after the call [MiB], allocator and loaded code included. "same" is the maps' co
 None of them is ever on by itself.
 
 - `with torch.autocast(device, torch.bfloat16)` around `explain`: passes run in half precision and
-  gradients come in float32; `--what switches` measures it.
-- `model.to(memory_format=torch.channels_last_3d)`, and the image likewise; measured with it.
+  gradients come in float32; measured above where `switches` are.
+- `model.to(memory_format=torch.channels_last_3d)`, and the image likewise; measured with it: it
+  does not pay on a CPU.
 - `torch.compile(model)`: looked through; a map needs the layers, so the model runs as it was
   written.
-- CUDA graphs: not used.
+- CUDA graphs: not used. On a CUDA device the same command measures times and torch's own peaks.
 - `batch=` of `occlusion`, `rise`, `scorecam` and `ablationcam`: samples in one pass of the model.
 """
 

@@ -63,23 +63,10 @@ def in_short(networks: Sequence[Row], placed: Sequence[Row], compared: Sequence[
         f"{len(used(networks))} of {len(networks)} networks are right in {ACCURATE} or more of "
         "held-out scans and are used; of these, only lesions that were classified rightly count."
     ]
-    lines += [judged(placed, way) for way in WAYS[1:]]
+    lines += [where.judged(placed, way) for way in WAYS[1:]]
     lines += [beside_nothing(placed, compared)]
     lines += [f"Contrary to what was expected: {each}." for each in where.contradicted(placed)]
     return "## In short\n\n" + "\n".join(f"- {line}" for line in lines if line)
-
-
-def judged(placed: Sequence[Row], way: str) -> str:
-    """In how many pairs of map and group a way of placing helps."""
-    counts = [where.tally(placed, way, column) for column in ("centroid", "auprc")]
-    if not all(map(sum, counts)):
-        return ""
-    said = [
-        f"by the {measure} it helps in {helps} of {helps + harms + open_} pairs of map and group, "
-        f"harms in {harms}"
-        for measure, (helps, harms, open_) in zip(("centroid", "AUPRC"), counts, strict=True)
-    ]
-    return f"*{way}* against trilinear: {'; '.join(said)}; in the others it can't be told."
 
 
 def beside_nothing(placed: Sequence[Row], compared: Sequence[Row]) -> str:

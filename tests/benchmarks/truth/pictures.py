@@ -71,7 +71,7 @@ def methods(compared: Sequence[Row], path: Path) -> None:
         axis.grid(axis="y", color="#eeeeee")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
     lines = [Line2D([], [], color=colour, marker="o", label=titled(k)) for (k, _), colour in shown]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     path.parent.mkdir(exist_ok=True)

@@ -85,11 +85,12 @@ def gain(
     return by_network(rows, ["gain"])
 
 
-def verdict(low: float, high: float) -> str:
-    """What an interval of a gain says."""
-    if low > 0:
-        return "helps"
-    return "harms" if high < 0 else "can't be told"
+def verdict(found: tuple[float, float, float], least: float) -> str:
+    """What a gain with its interval says; one that is smaller than `least` is of no use."""
+    middle, low, high = found
+    if low <= 0 <= high or abs(middle) < least:
+        return "can't be told"
+    return "helps" if middle > 0 else "harms"
 
 
 def cell(rows: Sequence[Row], columns: Sequence[str], statistic: Statistic, digits: int) -> str:

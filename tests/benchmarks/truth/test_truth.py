@@ -249,8 +249,8 @@ def test_the_page_says_what_the_figures_say(tmp_path):
     assert "nothing here is of them: ResNet10 stem 2," in text
     assert "places Grad-CAM at -1 worse | yes: +1.0" in text
     assert "at -2 better than 2: not so, but the contrary, for trained with flips" in text
-    assert "*mirrored 2* against trilinear: by the centroid it helps in 10 of 10 pairs" in text
-    assert "*theory* against trilinear: by the centroid it helps in 0 of 10 pairs" in text
+    assert "and a group: by the centroid it helps in 10 of 10, harms in 0;" in text
+    assert "and a group: by the centroid it helps in 0 of 10, harms in 10;" in text
     assert "in one pass *trilinear*, not shifted; with more passes *mirrored 2*" in text
     assert "a blob in the middle of the grid 0.2 (0.2 to 0.2)" in text
     assert "- M, on A, flips, seed 0; B, no flips, seed 0: `E: no`" in text

@@ -28,8 +28,11 @@ PLACED = (
     ("energy in the lesion", ("energy",), mean, 3),
     ("AUPRC", ("auprc",), mean, 3),
 )
-#: By what a way of placing is judged: the column, its name, digits.
-JUDGED = (("centroid", "centroid nearer by [mm]", 1), ("auprc", "AUPRC higher by", 3))
+#: By what a way of placing is judged: the column, its name, digits, and the least that counts.
+JUDGED = (
+    ("centroid", "centroid nearer by [mm]", 1, 0.3),
+    ("auprc", "AUPRC higher by", 3, 0.005),
+)
 NAMES = tuple(named(*each) for each in MAPS)
 LAST, STRIDE_16, HIRES, LAYER = NAMES[0], NAMES[1], NAMES[3], NAMES[4]
 #: What earlier measurements let one expect: which map and way is better, than which.
@@ -53,6 +56,8 @@ EXPECTED = (
 )
 #: A way may harm this share of the pairs of map and group and still be a default: chance's.
 CHANCE = 0.05
+#: No more pairs than this are named where a way harms; the tables have them all.
+FEW = 4
 
 
 def map_section(placed: Sequence[Row], name: str) -> str:
@@ -60,13 +65,13 @@ def map_section(placed: Sequence[Row], name: str) -> str:
     monai = [row for row in placed if is_monai(row)]
     lines = [[way, *(cell(of_map(monai, name, way), *c[1:]) for c in PLACED)] for way in WAYS]
     parts = [f"### {name}", table(["placed by", *(c[0] for c in PLACED)], lines)]
-    for column, said, digits in JUDGED:
+    for column, said, digits, least in JUDGED:
         lines = []
         for group, rows in groups(placed).items():
             first = of_map(rows, name, WAYS[0])
             if first:
                 level = cell(first, (column,), mean, digits)
-                gains = [gained(rows, name, way, column, digits) for way in WAYS[1:]]
+                gains = [gained(rows, name, way, column, digits, least) for way in WAYS[1:]]
                 lines.append([f"{group} ({networks_in(first)})", level, *gains])
         parts.append(table([f"{said}; group (networks)", WAYS[0], *WAYS[1:]], lines))
     return "\n\n".join(parts)
@@ -78,15 +83,15 @@ def gained(
     way: str,
     column: str,
     digits: int,
-    beside: tuple[str, str] | None = None,
+    least: float,
 ) -> str:
-    """A gain with its interval, bold where that leaves out 0."""
-    found = gain(rows, name, way, column, beside)
-    if not found:
+    """A gain on trilinear placement with its interval, bold where it helps or harms."""
+    cases = gain(rows, name, way, column)
+    if not cases:
         return "-"
-    middle, low, high = interval(found)
-    said = shown((middle, low, high), digits, "+")
-    return said if verdict(low, high) == "can't be told" else f"**{said}**"
+    found = interval(cases)
+    said = shown(found, digits, "+")
+    return said if verdict(found, least) == "can't be told" else f"**{said}**"
 
 
 def claims(placed: Sequence[Row]) -> str:
@@ -96,21 +101,21 @@ def claims(placed: Sequence[Row]) -> str:
     for name in NAMES:
         for way in WAYS[1:]:
             line = [name, way]
-            for column, _, digits in JUDGED:
-                found = gain(monai, name, way, column)
-                if not found:
+            for column, _, digits, least in JUDGED:
+                cases = gain(monai, name, way, column)
+                if not cases:
                     line += ["-", "-", "-"]
                     continue
-                middle, low, high = interval(found)
-                better = sum(each.mean() > 0 for each in found)
+                found = interval(cases)
+                better = sum(each.mean() > 0 for each in cases)
                 line += [
-                    shown((middle, low, high), digits, "+"),
-                    f"{better} of {len(found)}",
-                    verdict(low, high),
+                    shown(found, digits, "+"),
+                    f"{better} of {len(cases)}",
+                    verdict(found, least),
                 ]
             lines.append(line)
     head = ["map", "placed by"]
-    for _, said, _ in JUDGED:
+    for _, said, *_ in JUDGED:
         head += [said, "better in", "so it"]
     text = (
         "## Where it helps and where it does not\n\nAgainst trilinear placement of the same map, "
@@ -124,7 +129,7 @@ def expectations(placed: Sequence[Row]) -> str:
     """What was expected, and whether these figures say so, by kind of network."""
     found = kinds(placed)
     parts = ["### What was expected, and what came"]
-    for column, said, digits in JUDGED:
+    for column, said, digits, least in JUDGED:
         lines = []
         for expected, name, way, other, beside in EXPECTED:
             line = [expected]
@@ -133,17 +138,17 @@ def expectations(placed: Sequence[Row]) -> str:
                 if not gains:
                     line.append("-")
                     continue
-                middle, low, high = interval(gains)
-                line.append(f"{held(low, high)}: {shown((middle, low, high), digits, '+')}")
+                each = interval(gains)
+                line.append(f"{held(each, least)}: {shown(each, digits, '+')}")
             lines.append(line)
         head = [f"expected; {said}", *(f"{k} ({networks_in(r)})" for k, r in found.items())]
         parts.append(table(head, lines))
     return "\n\n".join(parts)
 
 
-def held(low: float, high: float) -> str:
+def held(found: tuple[float, float, float], least: float) -> str:
     """Whether what was expected came."""
-    return {"helps": "yes", "harms": "no, the contrary"}.get(verdict(low, high), "not told")
+    return {"helps": "yes", "harms": "no, the contrary"}.get(verdict(found, least), "not told")
 
 
 def contradicted(placed: Sequence[Row]) -> list[str]:
@@ -151,9 +156,9 @@ def contradicted(placed: Sequence[Row]) -> list[str]:
     found: dict[str, list[str]] = {}
     for kind, rows in kinds(placed).items():
         for expected, name, way, other, beside in EXPECTED:
-            for column, *_ in JUDGED:
+            for column, _, _, least in JUDGED:
                 gains = gain(rows, name, way, column, (other, beside))
-                if gains and verdict(*interval(gains)[1:]) == "harms":
+                if gains and verdict(interval(gains), least) == "harms":
                     measure = "AUPRC" if column == "auprc" else column
                     found.setdefault(expected, []).append(f"{kind} ({measure})")
     return [
@@ -161,37 +166,48 @@ def contradicted(placed: Sequence[Row]) -> list[str]:
     ]
 
 
-def tally(placed: Sequence[Row], way: str, column: str) -> tuple[int, int, int]:
-    """In how many pairs of map and group a way helps, harms, and in how many it can't be told."""
-    said = []
-    for rows in groups(placed).values():
-        for name in NAMES:
-            found = gain(rows, name, way, column)
-            if found:
-                said.append(verdict(*interval(found)[1:]))
-    return said.count("helps"), said.count("harms"), said.count("can't be told")
+def verdicts(placed: Sequence[Row], way: str, column: str) -> dict[tuple[str, str], str]:
+    """Of each pair of a map and a group, whether a way helps, harms, or it can't be told."""
+    least = {each[0]: each[3] for each in JUDGED}[column]
+    return {
+        (name, group): verdict(interval(found), least)
+        for group, rows in groups(placed).items()
+        for name in NAMES
+        if (found := gain(rows, name, way, column))
+    }
+
+
+def judged(placed: Sequence[Row], way: str) -> str:
+    """How often a way of placing helps, and where it harms."""
+    said, harmed = [], set()
+    for column, *_ in JUDGED:
+        found = verdicts(placed, way, column)
+        helps = sum(each == "helps" for each in found.values())
+        harms = [f"{name} of {group}" for (name, group), each in found.items() if each == "harms"]
+        measure = "AUPRC" if column == "auprc" else column
+        said.append(f"by the {measure} it helps in {helps} of {len(found)}, harms in {len(harms)}")
+        harmed |= set(harms)
+    where = f" It harms {'; '.join(sorted(harmed))}." if 0 < len(harmed) <= FEW else ""
+    return f"*{way}* against trilinear, over pairs of a map and a group: {'; '.join(said)}.{where}"
 
 
 def default(placed: Sequence[Row]) -> str:
     """What the default should be, by a rule that is written here."""
-    lines, fit = [], []
+    fit = []
     for way in WAYS[1:]:
-        counts = [tally(placed, way, column) for column, *_ in JUDGED]
-        if not all(sum(each) for each in counts):
-            return ""
-        lines.append([way, *(str(n) for each in counts for n in each)])
-        if all(2 * n[0] > sum(n) and n[1] <= CHANCE * sum(n) for n in counts):
+        counts = [list(verdicts(placed, way, column).values()) for column, *_ in JUDGED]
+        if all(
+            2 * each.count("helps") > len(each) and each.count("harms") <= CHANCE * len(each)
+            for each in counts
+        ):
             fit.append(way)
-    head = ["placed by"]
-    for measure in ("centroid", "AUPRC"):
-        head += [f"{measure}: helps", "harms", "can't be told"]
-    one = " or ".join(way for way in fit if way in WAYS[:3]) or "*trilinear*, not shifted"
+    one = " or ".join(f"*{way}*" for way in fit if way in WAYS[:3]) or "*trilinear*, not shifted"
     many = next((f"*{way}*" for way in fit if way in WAYS[3:]), "none of them")
     return (
         "### The default\n\nEach pair of a map and a group of networks, the demo network's and the "
-        "lopsided ones among them, says whether a way helps:\n\n"
-        + table(head, lines)
-        + "\n\nThe rule: a way becomes the default of its number of passes where, by the centroid "
+        "lopsided ones among them, says whether a way helps (*In short* has the counts); a gain of "
+        f"less than {JUDGED[0][3]} mm or {JUDGED[1][3]} of AUPRC does not count. The rule: a way "
+        "becomes the default of its number of passes where, by the centroid "
         "and by the AUPRC, it helps in more than half of the pairs and harms in no more than one "
         f"of twenty. By these figures: in one pass {one}; with more passes {many}. One pass stays "
         "what `medsal.explain` does when it is not asked for more."

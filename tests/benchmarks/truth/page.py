@@ -22,7 +22,7 @@ def write(folder: Path) -> None:
     pictures.placement(placed, folder / "images" / "truth_placement.png")
     pictures.methods(compared, folder / "images" / "truth_methods.png")
     parts = [
-        INTRODUCTION.format(took=took(networks, times)),
+        INTRODUCTION.format(took=took(networks, placed, compared, times)),
         in_short(networks, placed, compared),
         "## The networks",
         networks_table(networks),
@@ -42,14 +42,20 @@ def write(folder: Path) -> None:
     (folder / "truth.md").write_text("\n\n".join(part.strip() for part in parts if part) + "\n")
 
 
-def took(networks: Sequence[Row], times: Sequence[Row]) -> str:
-    """How long the command takes, by stage."""
+def took(
+    networks: Sequence[Row], placed: Sequence[Row], compared: Sequence[Row], times: Sequence[Row]
+) -> str:
+    """How long the command takes, by stage; what was not timed is said."""
     stages: dict[str, float] = {"training": sum(row["seconds"] for row in networks)}
     for row in times:
         stage = row["stage"].rstrip("0123456789").partition("_")[0]
         stages[stage] = stages.get(stage, 0.0) + row["seconds"]
     said = ", ".join(f"{stage} {seconds / 60:.0f}" for stage, seconds in stages.items())
-    return f"{sum(stages.values()) / 60:.0f} CPU minutes on one core here ({said})"
+    parts = {(row["network"], "place") for row in placed}
+    parts |= {(row["network"], f"compare{row['case']:.0f}") for row in compared}
+    missing = len(parts - {(row["network"], row["stage"]) for row in times})
+    rest = f"; {missing} of {len(parts)} parts were not timed and are not in it" if missing else ""
+    return f"{sum(stages.values()) / 60:.0f} CPU minutes on one core here ({said}{rest})"
 
 
 def used(networks: Sequence[Row]) -> list[Row]:

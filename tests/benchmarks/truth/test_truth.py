@@ -235,12 +235,13 @@ def test_the_page_says_what_the_figures_say(tmp_path):
                 compared.append({**row, **dict.fromkeys(columns, value)})
             compared.append({**head, "kind": "MONAI", "method": "M", "raises": "E: no"})
     trained.append({"network": "C, flips, seed 0", "accuracy": 0.6, "seconds": 60.0})
-    times = [{"network": "A", "stage": f"compare{i}", "seconds": 60.0} for i in (0, 11)]
+    head = {"network": "A, flips, seed 0", "seconds": 60.0}
+    times = [{**head, "stage": f"compare{i}"} for i in (0, 3)]
     for name, each in zip(tables.TABLES, (trained, rows, compared, times), strict=True):
         tables.write(tmp_path / f"{name}.csv", each)
     page.write(tmp_path)
     text = (tmp_path / "truth.md").read_text()
-    assert "takes 5 CPU minutes on one core here (training 3, compare 2)" in text
+    assert "takes 5 CPU minutes on one core here (training 3, compare 2; 8 of 10 parts" in text
     assert "2 of 3 networks are right in 0.9 or more" in text
     assert "| gradcam at layer -1 | mirrored 2 | +4.0 (+4.0 to +4.0) | 2 of 2 | helps |" in text
     assert "| gradcam at layer -1 | theory | -1.0 (-1.0 to -1.0) | 0 of 2 | harms |" in text

@@ -140,7 +140,7 @@ def channels_last(case: Case) -> Tensor:
 # A whole scan, and the networks whose forward pass fits into a workstation.
 CT, CT_SHAPE = "Grad-CAM of a whole CT", (512, 512, 300)
 CT_NETS = ("ResNet18 stem 2", "DenseNet121")
-# Maps of hundreds of passes are measured at half the size; those of many at one size for all.
+# Maps of hundreds of passes are measured at a smaller size; those of many at one size for all.
 HUNDREDS = {"Score-CAM", "Ablation-CAM", "RISE"}
 MANY = HUNDREDS | {"occlusion", "occlusion beside captum"}
 # For each thing that is measured: what it is held against first, then the others.

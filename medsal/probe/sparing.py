@@ -140,11 +140,8 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    how = _on_axes(weight, stride=stride, padding=padding, dilation=dilation)
-    if not how or input.ndim != weight.ndim or not _records(input, weight, bias):
-        return None
-    how["groups"] = groups
-    return _recorded(Convolution, input, weight, func, bias, how)
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    return _convolved(func, input, weight, bias, groups, options)
 
 
 def _transposed(
@@ -158,13 +155,18 @@ def _transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Tensor | None:
-    how = _on_axes(
-        weight, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
-    )
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    options["output_padding"] = output_padding
+    return _convolved(func, input, weight, bias, groups, options)
+
+
+def _convolved(
+    func: Any, input: Any, weight: Any, bias: Any, groups: int, options: dict[str, Any]
+) -> Tensor | None:
+    how = _on_axes(weight, **options)
     if not how or input.ndim != weight.ndim or not _records(input, weight, bias):
         return None
-    how["groups"] = groups
-    return _recorded(Convolution, input, weight, func, bias, how)
+    return _recorded(Convolution, input, weight, func, bias, {**how, "groups": groups})
 
 
 def _on_axes(weight: Any, **options: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Maps from what the score loses when parts of the image are hidden; no gradient is computed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from medsal.methods.many import check_count, places, repeated, scores_of, stream
 from medsal.methods.registry import Method, register
 from medsal.ops import resize
 from medsal.probe import Box, Probe
+from medsal.targets import settle
 from medsal.types import Image, Map
 
 Extent = int | Sequence[int] | None
@@ -46,6 +47,7 @@ class Occlusion(HoldsTensors, Method):
     fill: Baseline = 0.0
     batch: int = 8
 
+    one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Zeiler and Fergus, 2014, Visualizing and Understanding Convolutional Networks, "
         "arXiv:1311.2901, section 4.2"
@@ -99,6 +101,9 @@ def _scores_without(
     extent = [max(each.stop - each.start for each in axis) for axis in zip(*windows, strict=True)]
     times = places(probe, len(image), batch)
     with probe.keeping(image, window=extent) as clean:
+        # What is predicted is read off the clean pass, and the same is asked of the others.
+        settled = tuple(settle(each, clean.output) for each in probe.targets)
+        probe = replace(probe, target=settled)
         whole = wide(probe.scores_kept(clean))
         found = [whole] * len(windows)
         # Nothing changes where the image shows already what a hidden voxel shows.

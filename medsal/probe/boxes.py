@@ -119,9 +119,14 @@ def cut(whole: Tensor, box: Box, beyond: float) -> Tensor:
         for start, size, cells in zip(starts, box.size, whole.shape[2:], strict=True)
     )
     found = whole.new_full(shape, beyond) if over else whole.new_empty(shape)
-    grid = Box(((0,) * len(box.size),), tuple(whole.shape[2:]))
+    return paste_clean(found, box, whole)
+
+
+def paste_clean(found: Tensor, box: Box, whole: Tensor) -> Tensor:
+    """Write a tensor whose samples repeat into the content of a box, where it overlaps."""
+    first = (0,) * len(box.size)
     for i in range(len(box.starts)):
-        _put(found[i], box.starts[i], whole[i % len(whole)], grid.starts[0])
+        _put(found[i], box.starts[i], whole[i % len(whole)], first)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Operand(Protocol):
 
     def content(self, box: Box, beyond: float = 0.0) -> Tensor:
         """What stands in a box."""
+
+    def write(self, found: Tensor, box: Box) -> None:
+        """Put what stands in a box into its content."""
 
     def held(self) -> Tensor:
         """The clean content."""
@@ -238,7 +242,14 @@ def _cat(func: Any, grid: Sequence[int], tensors: Sequence[Any], dim: int = 0) -
     box = around([each.box for each in tensors if each.box], grid)
 
     def run() -> Tensor:
-        return torch.cat([each.content(box) for each in tensors], 1)
+        # Each goes to its place at once: `cat` would copy the boxes that were cut out.
+        channels = [each.clean_shape[1] for each in tensors]
+        dtype = reduce(torch.promote_types, (each.dtype for each in tensors))
+        shape = (len(box.starts), sum(channels), *box.size)
+        found = torch.empty(shape, dtype=dtype, device=tensors[0].device)
+        for each, part in zip(tensors, torch.split(found, channels, 1), strict=True):
+            each.write(part, box)
+        return found
 
     return Step(box, run, _apart(tensors, box))
 

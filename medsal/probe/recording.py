@@ -8,6 +8,7 @@ looks at, the other operand of a sum.
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,8 +28,10 @@ class Entry:
     """A tensor of the clean pass.
 
     Attributes:
-        like: its shape, strides and type, without memory.
-        device: its own.
+        clean_shape: its shape.
+        strides: its own.
+        dtype: likewise.
+        device: likewise.
         met: the tensor itself, as long as someone holds it.
         reached: whether the change reaches it.
         box: where; None = everywhere, or nowhere.
@@ -36,17 +39,15 @@ class Entry:
         overwritten: whether a step in place has put another tensor's content there.
     """
 
-    like: Tensor
+    clean_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
     device: torch.device
     met: "weakref.ReferenceType[Tensor]"
     reached: bool = False
     box: Box | None = None
     kept: Tensor | None = None
     overwritten: bool = False
-
-    @property
-    def clean_shape(self) -> tuple[int, ...]:
-        return tuple(self.like.shape)
 
     def keep(self) -> None:
         """Hold its content from now on."""
@@ -101,15 +102,27 @@ def tail_of(calls: Sequence[Call]) -> int:
     return tail
 
 
+@cache
+def _schema_of(func: Any) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names of its arguments, and of those that it writes to."""
+    arguments = func._schema.arguments
+    writes = (e.name for e in arguments if e.alias_info and e.alias_info.is_write)
+    return tuple(e.name for e in arguments), frozenset(writes)
+
+
 def written_by(func: Any, count: int, spec: Spread) -> list[int]:
     """Which of the leaves of its arguments a call writes to."""
-    if not func._schema.is_mutable:
+    names, writes = _schema_of(func)
+    if not writes:
         return []
     args, kwargs = joined(range(count), spec)
-    arguments = func._schema.arguments
-    named = dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
-    writes = {e.name for e in arguments if e.alias_info and e.alias_info.is_write}
+    named = dict(zip(names, args, strict=False)) | kwargs
     return spread([named[name] for name in writes & named.keys()], {})[0]
+
+
+@cache
+def _is_batch_norm(func: Any) -> bool:
+    return "batch_norm" in str(func)
 
 
 class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -163,7 +176,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.unfit = f"{call.func} draws numbers"
         if any(self._found(each) is None for each in written):
             self.unfit = f"{call.func} writes to what the pass did not make"
-        if "batch_norm" in str(call.func) and call.leaves[3] is not None and call.leaves[5] is True:
+        if _is_batch_norm(call.func) and call.leaves[3] is not None and call.leaves[5] is True:
             self.unfit = "a batch norm writes its statistics"
 
     def _conclude(self, call: Call, written: Sequence[Tensor], result: Any) -> None:
@@ -211,13 +224,15 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return entry if entry is not None and entry.met() is tensor else None
 
     def _entry(self, tensor: Tensor) -> Entry:
+        met = weakref.ref(tensor)
+        strides: tuple[int, ...] = ()
         if tensor.layout != torch.strided:
             self.unfit = "a tensor is not strided"
-            return Entry(tensor, tensor.device, weakref.ref(tensor))
-        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        if self._found(tensor) is None:
-            self._sharing.setdefault(_memory(tensor), []).append(weakref.ref(tensor))
-        entry = Entry(like, tensor.device, weakref.ref(tensor))
+        else:
+            strides = tensor.stride()
+            if self._found(tensor) is None:
+                self._sharing.setdefault(_memory(tensor), []).append(met)
+        entry = Entry(tuple(tensor.shape), strides, tensor.dtype, tensor.device, met)
         self._known[id(tensor)] = entry
         return entry
 

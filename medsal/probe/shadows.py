@@ -4,13 +4,14 @@ They have no memory of their own: what reads them past torch's calls fails, and 
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from medsal.probe.boxes import Box, cut, gathered, inside, paste, within
+from medsal.probe.boxes import Box, cut, gathered, inside, paste, paste_clean, within
 from medsal.probe.recording import Entry, written_by
 from medsal.probe.spread import joined, spread
 
@@ -40,11 +41,11 @@ class Shadow(Tensor):
 
     @staticmethod
     def __new__(cls, entry: Entry, *_: Any, samples: int | None = None) -> "Shadow":
-        like = entry.like
-        if samples is not None and samples != len(like):
-            like = torch.empty_like(like[:1].expand(samples, *like.shape[1:]))
+        shape, strides = entry.clean_shape, entry.strides
+        if samples is not None and samples != shape[0]:
+            shape, strides = (samples, *shape[1:]), (prod(shape[1:]), *strides[1:])
         found: Shadow = Tensor._make_wrapper_subclass(
-            cls, like.shape, strides=like.stride(), dtype=like.dtype, device=entry.device
+            cls, shape, strides=strides, dtype=entry.dtype, device=entry.device
         )
         return found
 
@@ -90,6 +91,17 @@ class Shadow(Tensor):
         if inside(box, self.box):
             return cut(self.patch, within(box, self.box), beyond)
         return paste(cut(self.held(), box, beyond), box, self.patch, self.box)
+
+    def write(self, found: Tensor, box: Box) -> None:
+        """Put what stands in a box, of which no part hangs over, into its content."""
+        if self.box is None or self.patch is None:
+            paste_clean(found, box, self.held())
+        elif self.box == box:
+            found.copy_(self.patch)
+        else:
+            if not inside(box, self.box):
+                paste_clean(found, box, self.held())
+            paste(found, box, self.patch, self.box)
 
     def dense(self) -> Tensor:
         """All of it."""

@@ -8,6 +8,7 @@ from captum.attr import Occlusion as CaptumOcclusion
 from method_nets import Deep, Head, images, probe, seeded
 from torch import nn
 
+import medsal
 from medsal import METHODS, RISE, Occlusion, Probe
 from medsal.ops import resize
 from medsal.targets import ClassScore
@@ -67,6 +68,18 @@ def test_occlusion_covers_every_voxel_by_default(axes):
     large = Occlusion(window=99, stride=50)(probe(net), image)
     gone = probe(net)(image) - probe(net)(0 * image)
     assert torch.allclose(large.flatten(1), gone[:, None].expand(-1, image[0, 0].numel()))
+
+
+def test_what_is_predicted_is_read_off_the_clean_pass():
+    net, image = seeded(Deep(2)), images()
+    passes = []
+    net.register_forward_hook(lambda *_: passes.append(1))
+    found = medsal.explain(net, image, None, "occlusion", window=99)
+    assert len(passes) == 2
+    classes = found.target.index
+    assert list(classes) == net(image).argmax(1).tolist()
+    expected = Occlusion(window=99)(probe(net, classes), image)
+    torch.testing.assert_close(found.data, expected.float())
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

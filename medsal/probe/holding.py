@@ -1,149 +1,96 @@
 """Things that visits change: noted and changed by the first visitor, put back by the last one.
 
-Several threads may visit one model at once, and a model and a part of it. Each thing is therefore
-held once, by its owner; whoever holds an owner keeps it, so that its id stays its own.
+Several threads may visit one model at once, and a model and a part of it. Visits that share an
+owner of such things make one stay: each owner is changed once, and all are put back as the last of
+these visitors leaves.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-LOCK = threading.RLock()
+_LOCK = threading.RLock()
 
 
-class Attribute:
-    """An attribute of many owners that is False for the time of a visit.
+class Stay:
+    """Visits that share an owner.
 
-    Args:
-        write: sets it for an owner.
-        name: of the attribute.
+    Attributes:
+        owners: by key; they are kept, so that an id stays their own.
+        undo: what puts things back, in the order in which they were changed.
+        copies: of tensors, by the original's id: the same one wherever a tensor is shared.
+        visitors: how many there are.
     """
-
-    def __init__(self, name: str, write: Callable[[Any, bool], Any]) -> None:
-        self._name, self._write = name, write
-        self._before: dict[int, bool] = {}
-        self._visits: dict[int, int] = {}
-
-    def hold(self, owners: Sequence[Any]) -> None:
-        before, visits, name = self._before, self._visits, self._name
-        for owner in owners:
-            key = id(owner)
-            if key not in before:
-                before[key] = getattr(owner, name)
-                if before[key]:
-                    self._write(owner, False)
-            visits[key] = visits.get(key, 0) + 1
-
-    def release(self, owners: Sequence[Any]) -> None:
-        before, visits, name = self._before, self._visits, self._name
-        for owner in owners:
-            key = id(owner)
-            visits[key] -= 1
-            if not visits[key]:
-                del visits[key]
-                value = before.pop(key)
-                # A forward pass may set modes and flags itself.
-                if getattr(owner, name) != value:
-                    self._write(owner, value)
-
-
-class Buffers:
-    """The buffers of many modules of torch's own: the forward pass may write to copies of them."""
 
     def __init__(self) -> None:
-        self._before: dict[int, dict[str, Tensor | None]] = {}
-        self._visits: dict[int, int] = {}
+        self.owners: dict[Any, object] = {}
+        self.undo: list[Callable[[], Any]] = []
+        self.copies: dict[int, Tensor] = {}
+        self.visitors = 0
+        self._joined: Stay | None = None
 
-    def __contains__(self, key: int) -> bool:
-        return key in self._before
+    def copy_of(self, tensor: Tensor) -> Tensor:
+        """A copy without a graph."""
+        if id(tensor) not in self.copies:
+            self.copies[id(tensor)] = tensor.detach().clone()
+        return self.copies[id(tensor)]
 
-    def hold(self, owners: Sequence[nn.Module], copies: dict[int, Tensor]) -> None:
-        for owner in owners:
-            key = id(owner)
-            if key not in self._before:
-                buffers = owner._buffers
-                self._before[key] = dict(buffers)
-                for name, buffer in self._before[key].items():
-                    if buffer is not None:
-                        buffers[name] = copy_of(buffer, copies)
-            self._visits[key] = self._visits.get(key, 0) + 1
+    def join(self, other: "Stay") -> None:
+        """Take over what another one has to put back."""
+        self.owners |= other.owners
+        self.undo += other.undo
+        self.copies |= other.copies
+        self.visitors += other.visitors
+        other._joined = self
 
-    def release(self, owners: Sequence[nn.Module]) -> None:
-        for owner in owners:
-            key = id(owner)
-            self._visits[key] -= 1
-            if not self._visits[key]:
-                del self._visits[key]
-                before = self._before.pop(key)
-                for name in owner._buffers.keys() - before.keys():
-                    del owner._buffers[name]
-                # Entry by entry: someone else's forward pass may be reading.
-                owner._buffers.update(before)
+    def last(self) -> "Stay":
+        """The stay that this one has become a part of."""
+        return self if self._joined is None else self._joined.last()
 
 
-@dataclass
-class _Held:
-    """Another thing that visits changed, how to put it back, and by how many it is held."""
-
-    owner: object
-    restore: Callable[[], Any]
-    visits: int = 0
+_stays: list[Stay] = []
 
 
-_held: dict[tuple[int, str], _Held] = {}
-
-
-def hold_all(leaving: ExitStack, aspect: Any, owners: Sequence[Any], *more: Any) -> None:
-    """Hold an aspect of many owners until the stack is left."""
-    with LOCK:
-        aspect.hold(owners, *more)
-        leaving.callback(_release_all, aspect, owners)
-
-
-def _release_all(aspect: Any, owners: Sequence[Any]) -> None:
-    with LOCK:
-        aspect.release(owners)
-
-
-def hold(
-    leaving: ExitStack, owner: object, aspect: str, take: Callable[[], Callable[[], Any]]
-) -> None:
-    """Hold an aspect of one owner until the stack is left.
+@contextmanager
+def held(
+    owners: Mapping[Any, object], change: Callable[[Stay, Collection[Any]], Any]
+) -> Iterator[None]:
+    """Hold owners of things that are changed inside.
 
     Args:
-        leaving: the stack.
-        owner: what is changed.
-        aspect: what of it.
-        take: changes it, and gives what puts it back.
+        owners: by key: their id, or a name.
+        change: called with the stay and the keys of owners that nobody holds yet: changes these
+            and adds to ``undo`` how.
     """
-    key = (id(owner), aspect)
-    with LOCK:
-        if key not in _held:
-            _held[key] = _Held(owner, take())
-        _held[key].visits += 1
-        leaving.callback(_release, key)
+    with _LOCK:
+        others = [each for each in _stays if not owners.keys().isdisjoint(each.owners)]
+        stay = Stay()
+        for each in others:
+            stay.join(each)
+            _stays.remove(each)
+        fresh = owners.keys() - stay.owners.keys() if others else owners.keys()
+        _stays.append(stay)
+        stay.visitors += 1
+        try:
+            stay.owners |= owners
+            change(stay, fresh)
+        except BaseException:
+            _leave(stay)
+            raise
+    try:
+        yield
+    finally:
+        _leave(stay)
 
 
-def _release(key: tuple[int, str]) -> None:
-    with LOCK:
-        held = _held[key]
-        held.visits -= 1
-        if held.visits == 0:
-            del _held[key]
-            held.restore()
-
-
-def is_held(owner: object, aspect: str) -> bool:
-    """Whether some visit holds an aspect of an owner."""
-    return (id(owner), aspect) in _held
-
-
-def copy_of(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:
-    """A copy, the same one wherever a tensor is shared."""
-    if id(tensor) not in copies:
-        copies[id(tensor)] = tensor.detach().clone()
-    return copies[id(tensor)]
+def _leave(stay: Stay) -> None:
+    with _LOCK:
+        stay = stay.last()
+        stay.visitors -= 1
+        if not stay.visitors:
+            _stays.remove(stay)
+            for each in reversed(stay.undo):
+                each()

@@ -1,22 +1,21 @@
 """The visit: evaluation mode and frozen parameters inside, everything as before outside."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache, partial
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from medsal.probe.holding import LOCK, Attribute, Buffers, copy_of, hold, hold_all, is_held
+from medsal.probe.holding import Stay, held
 from medsal.probe.layers import modules_of
 
-# The attribute, not eval(): a network may override train() and do more there.
-_modes = Attribute("training", lambda module, mode: setattr(module, "training", mode))
-_flags = Attribute("requires_grad", lambda parameter, flag: parameter.requires_grad_(flag))
-_buffers = Buffers()
+# What torch's own modules have as attributes.
 _NO_TENSORS = {bool, int, float, str, tuple, list, dict, OrderedDict, set, type(None)}
 
 
@@ -34,53 +33,39 @@ def quietly() -> Iterator[None]:
 
     The random number generator of the CPU is as before afterwards.
     """
-    with ExitStack() as leaving:
-        _hold_random(leaving, torch.device("cpu"))
-        with torch.inference_mode(False), torch.no_grad():
-            yield
+    with _same_random(torch.device("cpu")), torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @contextmanager
-def visiting(model: nn.Module) -> Iterator[None]:
+def visiting(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
     """Evaluation mode and frozen parameters inside; every trace removed outside.
 
     Restores, also after an exception: the mode of each module, the flag of each parameter, buffers
     and tensors kept as attributes (the forward pass works on copies), submodules, and the state of
     the random number generators.
 
+    Yields:
+        Each module with its dotted name.
+
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
+    named = modules_of(model)
+    modules = [module for _, module in named]
+    parameters = _parameters(modules)
+    _reject_lazy(model, parameters.values())
+    owners = {id(each): each for each in modules} | parameters
     with ExitStack() as leaving:
         with torch.inference_mode(False), torch.no_grad():
-            _arrive(model, leaving)
+            leaving.enter_context(held(owners, partial(_arrive, modules, parameters)))
+        for device in {torch.device("cpu")}.union(each.device for each in parameters.values()):
+            leaving.enter_context(_same_random(device))
+        if any("_orig_mod" in m._modules or vars(m).get("_compiled_call_impl") for m in modules):
+            # Compiled parts show no layers and no activations.
+            leaving.enter_context(held({"compiler": torch.compiler}, _force_eager))
         with torch.inference_mode(False), torch.enable_grad():
-            yield
-
-
-def _arrive(model: nn.Module, leaving: ExitStack) -> None:
-    modules = [module for _, module in modules_of(model)]
-    parameters = list(_parameters(modules).values())
-    _reject_lazy(model, parameters)
-    # Two modules may share a buffer: they share its copy too.
-    copies: dict[int, Tensor] = {}
-    with LOCK:
-        # Frozen TorchScript has no modes.
-        hold_all(leaving, _modes, [each for each in modules if hasattr(each, "training")])
-        hold_all(leaving, _flags, [each for each in parameters if not each.is_inference()])
-        simple = {id(each) for each in modules if _is_held_simply(each)}
-        for module in modules:
-            if id(module) not in simple:
-                script = isinstance(module, torch.jit.ScriptModule)
-                take: Any = _hold_script if script else _hold_tensors
-                hold(leaving, module, "tensors", partial(take, module, copies))
-        rest = [m for m in modules if m._buffers and id(m) in simple]
-        hold_all(leaving, _buffers, rest, copies)
-    for device in {torch.device("cpu"), *(each.device for each in parameters)}:
-        _hold_random(leaving, device)
-    if any("_orig_mod" in m._modules or vars(m).get("_compiled_call_impl") for m in modules):
-        # Compiled parts show no layers and no activations.
-        hold(leaving, torch.compiler, "stance", _hold_stance)
+            yield named
 
 
 def _parameters(modules: Sequence[nn.Module]) -> dict[int, nn.Parameter]:
@@ -93,29 +78,75 @@ def _parameters(modules: Sequence[nn.Module]) -> dict[int, nn.Parameter]:
     }
 
 
-def _is_held_simply(module: nn.Module) -> bool:
-    """Whether only the buffers are held: as another visit holds the module, else as it needs."""
-    if is_held(module, "tensors"):
+def _arrive(
+    modules: Sequence[nn.Module],
+    parameters: Mapping[int, nn.Parameter],
+    stay: Stay,
+    fresh: Collection[int],
+) -> None:
+    modules = [each for each in modules if id(each) in fresh]
+    _hold(stay, "training", [each for each in modules if hasattr(each, "training")])
+    flagged = [p for key, p in parameters.items() if key in fresh and not p.is_inference()]
+    _hold(stay, "requires_grad", flagged)
+    known = [each for each in modules if _is_torchs(type(each))]
+    simple = known if _are_simple(known) else [each for each in known if _are_simple([each])]
+    _hold_buffers(stay, [each for each in simple if each._buffers])
+    ids = set(map(id, simple))
+    for module in modules:
+        if id(module) not in ids:
+            script = isinstance(module, torch.jit.ScriptModule)
+            stay.undo.append((_hold_script if script else _hold_tensors)(module, stay))
+
+
+def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
+    """Make an attribute of all owners False."""
+    before = [getattr(each, name) for each in owners]
+
+    def restore() -> None:
+        # A forward pass may set modes and flags itself.
+        for owner, value in zip(owners, before, strict=True):
+            if getattr(owner, name) is not value:
+                setattr(owner, name, value)
+
+    stay.undo.append(restore)
+    for owner, value in zip(owners, before, strict=True):
+        if value:
+            # The attribute, not eval(): a network may override train() and do more there.
+            setattr(owner, name, False)
+
+
+@cache
+def _is_torchs(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.modules.")
+
+
+def _are_simple(modules: Sequence[nn.Module]) -> bool:
+    """Whether a forward pass writes to nothing of torch's own modules but their buffers."""
+    if any(each._forward_hooks or each._forward_pre_hooks for each in modules):
         return False
-    return id(module) in _buffers or _is_simple(module)
-
-
-def _is_simple(module: nn.Module) -> bool:
-    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own."""
-    if not type(module).__module__.startswith("torch.nn.modules."):
+    if any(p.is_inference() for p in _parameters(modules).values()):
         return False
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    for each in module._parameters.values():
-        if each is not None and each.is_inference():
-            return False
-    attributes = vars(module).values()
-    if _NO_TENSORS.issuperset(map(type, attributes)):  # quick, and nearly always so
-        return True
-    return not any(isinstance(each, Tensor) for each in attributes)
+    attributes = chain.from_iterable(vars(each).values() for each in modules)
+    kinds = set(map(type, attributes)) - _NO_TENSORS
+    return not any(issubclass(each, Tensor) for each in kinds)
 
 
-def _reject_lazy(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
+    """Let the forward pass write to copies of the buffers."""
+    before = [(each._buffers, dict(each._buffers)) for each in modules]
+
+    def restore() -> None:
+        for store, buffers in before:
+            _put_back(store, buffers)
+
+    stay.undo.append(restore)
+    for store, buffers in before:
+        for name, buffer in buffers.items():
+            if buffer is not None:
+                store[name] = stay.copy_of(buffer)
+
+
+def _reject_lazy(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
     if any(map(is_lazy, parameters)):
         name = next(name for name, each in model.named_parameters() if is_lazy(each))
         raise ValueError(
@@ -124,7 +155,7 @@ def _reject_lazy(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         )
 
 
-def _hold_tensors(module: nn.Module, copies: dict[int, Tensor]) -> Callable[[], None]:
+def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:
     """Let the forward pass write to copies, and forget what it adds.
 
     Tensors made in inference mode can't take part in a graph: ordinary copies can.
@@ -134,13 +165,13 @@ def _hold_tensors(module: nn.Module, copies: dict[int, Tensor]) -> Callable[[], 
     attributes = dict(vars(module))
     for name, parameter in module._parameters.items():
         if parameter is not None and parameter.is_inference():
-            module._parameters[name] = nn.Parameter(copy_of(parameter, copies), requires_grad=False)
+            module._parameters[name] = nn.Parameter(stay.copy_of(parameter), requires_grad=False)
     for name, buffer in module._buffers.items():
         if buffer is not None:
-            module._buffers[name] = copy_of(buffer, copies)
+            module._buffers[name] = stay.copy_of(buffer)
     for name, value in attributes.items():
         if isinstance(value, Tensor):
-            vars(module)[name] = copy_of(value, copies)
+            vars(module)[name] = stay.copy_of(value)
 
     def restore() -> None:
         for store, entries in zip(stores, before, strict=True):
@@ -150,11 +181,11 @@ def _hold_tensors(module: nn.Module, copies: dict[int, Tensor]) -> Callable[[], 
     return restore
 
 
-def _hold_script(module: torch.jit.ScriptModule, copies: dict[int, Tensor]) -> Callable[[], None]:
+def _hold_script(module: torch.jit.ScriptModule, stay: Stay) -> Callable[[], None]:
     """The buffers of TorchScript are reached by name alone."""
     before = dict(module.named_buffers(recurse=False))
     for name, buffer in before.items():
-        setattr(module, name, copy_of(buffer, copies))
+        setattr(module, name, stay.copy_of(buffer))
 
     def restore() -> None:
         for name, buffer in before.items():
@@ -163,25 +194,29 @@ def _hold_script(module: torch.jit.ScriptModule, copies: dict[int, Tensor]) -> C
     return restore
 
 
-def _hold_stance() -> Callable[[], Any]:
-    stance: Any = torch.compiler.set_stance("force_eager")
-    return partial(stance.__exit__, None, None, None)
+def _force_eager(stay: Stay, fresh: Collection[str]) -> None:
+    if fresh:
+        stance: Any = torch.compiler.set_stance("force_eager")
+        stay.undo.append(partial(stance.__exit__, None, None, None))
 
 
-def _hold_random(leaving: ExitStack, device: torch.device) -> None:
+def _same_random(device: torch.device) -> AbstractContextManager[None]:
+    """The state of a device's random numbers is the same afterwards."""
     source: Any = torch if device.type == "cpu" else torch.get_device_module(device)
-    if hasattr(source, "get_rng_state"):
-        where = () if device.type in ("cpu", "mps") else (device,)
+    where = () if device.type in ("cpu", "mps") else (device,)
 
-        def take() -> Callable[[], Any]:
-            return partial(source.set_rng_state, source.get_rng_state(*where), *where)
+    def take(stay: Stay, fresh: Collection[str]) -> None:
+        if fresh and hasattr(source, "get_rng_state"):
+            stay.undo.append(partial(source.set_rng_state, source.get_rng_state(*where), *where))
 
-        hold(leaving, torch, f"random {device}", take)
+    return held({f"random {device}": source}, take)
 
 
 def _put_back(
     store: dict[str, Any], before: dict[str, Any], concerns: Callable[[Any], bool] = lambda _: True
 ) -> None:
+    if store.keys() == before.keys() and all(map(is_, store.values(), before.values())):
+        return
     # Entry by entry: someone else's forward pass may be reading.
     for name in [name for name in store if name not in before and concerns(store[name])]:
         del store[name]

@@ -50,10 +50,7 @@ def untouched(model: torch.nn.Module, *images: Tensor) -> Iterator[None]:
             assert x.requires_grad is flag
             assert grad_of(x) is grad
             assert x.grad_fn is function
-        visiting = sys.modules["medsal.probe.visiting"]
-        assert not sys.modules["medsal.probe.holding"]._held
-        assert not any(each._visits for each in (visiting._modes, visiting._flags))
-        assert not visiting._buffers._visits
+        assert not sys.modules["medsal.probe.holding"]._stays
 
 
 def grad_of(x: Tensor) -> Tensor | None:

@@ -67,6 +67,8 @@ def explain(
     asked = as_target(target)
     probe = Probe(model, asked, dict(forward_kwargs or {}), input)
     with quietly():
+        # Before the visit, which looks at the same modules and tensors: they lie in the cache.
+        card = probe.card()
         if not getattr(chosen, "one_pass", False):
             # Methods that look at changed images explain what the clean one shows.
             probe = _settled(chosen, probe, image)
@@ -85,7 +87,7 @@ def explain(
             seen=None,
             origins=origins_of(image),
             notes=(*_choices(asked, target), *probe.record.notes, *_notes(data)),
-            model=probe.card(),
+            model=card,
             cell_mm=_cell_widths(probe.record, image),
         )
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.layers import modules_of
+from medsal.probe.layers import modules_of, reject_lazy
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,35 @@ class ModelCard:
 
 
 _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.WeakKeyDictionary()
-# How many numbers of each tensor tell whether it was written through `.data`.
-_SAMPLE = 16
+# How many numbers of a tensor tell whether it was written past its counter, where it has more than
+# `_SMALL`; of others, all.
+_SAMPLE, _SMALL = 16, 4096
 
 
 def card(model: nn.Module) -> ModelCard:
     """The card of a model; hashed again only where its state has changed.
 
-    Addresses and version counters tell of a change. They miss what is written through `.data`: of
-    that, numbers spread over each tensor tell. To hash, or just to read, all weights at each call
-    may take as long as a forward pass of a photograph.
+    Addresses and version counters tell of a change. They miss what is written through `.data`, or
+    by a batch norm to its statistics: of that, the numbers of small tensors tell, and some, far
+    apart, of large ones. To hash, or just to read, all weights at each call may take as long as a
+    forward pass of a photograph.
+
+    Raises:
+        ValueError: when a lazy module has not been run yet.
     """
-    state = _state(model)
-    mark = _mark(state)
+    modules = modules_of(model)
+    reject_lazy(modules)
+    mark = _mark(modules)
     known = _cards.get(model)
     if known and known[0] == mark:
         return known[1]
-    new = ModelCard(type(model).__name__, _size(model), _sha256(state))
+    new = ModelCard(type(model).__name__, _size(model), _sha256(_state(modules)))
     _cards[model] = (mark, new)
     return new
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def _state(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, Tensor]:
     """All parameters and buffers, each under its first name."""
-    modules = modules_of(model)
     found: dict[int, tuple[str, Tensor]] = {}
     for name, module in modules:
         for store in (module._parameters, module._buffers):
@@ -61,23 +68,38 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return dict(found.values())
 
 
-def _mark(state: Mapping[str, Tensor]) -> list[Any]:
+def _mark(modules: Sequence[tuple[str, nn.Module]]) -> Any:
     """What differs when the state does."""
-    mark: list[Any] = []
-    samples: dict[Any, list[Tensor]] = {}
+    owners = [(name, each) for name, each in modules if each._parameters or each._buffers]
+    names = [(name, *each._parameters.keys(), *each._buffers.keys()) for name, each in owners]
+    stores = (store.values() for _, each in owners for store in (each._parameters, each._buffers))
+    state = [each for each in chain.from_iterable(stores) if each is not None]
+    # What is written to tensors of inference mode is not counted.
+    counts = [-1 if each.is_inference() else each._version for each in state]
+    return names, [each.data_ptr() for each in state], counts, _samples(state, counts)
+
+
+def _samples(state: Sequence[Tensor], counts: Sequence[int]) -> list[Any]:
+    """Of what may be written and is not counted: all of small tensors, samples of large ones."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for each, count in zip(state, counts, strict=True):
+        kinds.setdefault((each.dtype, each.device, count < 0), []).append(each)
+    found: list[Any] = []
     with torch.no_grad():
-        for name, each in state.items():
-            mark += (name, each.data_ptr(), -1 if each.is_inference() else each._version)
-            samples.setdefault((each.device, each.dtype), []).append(_sample(each))
-        return mark + [_bytes(torch.cat(each)).cpu().numpy().tobytes() for each in samples.values()]
+        for (*_, uncounted), tensors in kinds.items():
+            most = inf if uncounted else _SMALL
+            small = [e if e.ndim == 1 else e.reshape(-1) for e in tensors if e.numel() <= most]
+            large = [_sample(each) for each in tensors if each.numel() > most]
+            found += [bits_of(torch.cat(small))] if small else []
+            found += [_bytes(torch.cat(large)).cpu().numpy().tobytes()] if large else []
+    return found
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """Some of its numbers, far apart; all of them where nothing counts what is written."""
-    count = tensor.numel()
-    if count <= _SAMPLE or tensor.is_inference() or not tensor.is_contiguous():
-        return tensor.flatten()
-    return tensor.as_strided((_SAMPLE,), (count // _SAMPLE,))
+    """Some of its numbers, far apart."""
+    if not tensor.is_contiguous():
+        return tensor.reshape(-1)
+    return tensor.as_strided((_SAMPLE,), (tensor.numel() // _SAMPLE,))
 
 
 def bits_of(tensor: Tensor) -> int:

@@ -1,14 +1,12 @@
 """The layer that `layer=None` means: the last one that still has all spatial axes."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
-
-from medsal.probe.layers import modules_of
 
 _POOLS = (_AvgPoolNd, _MaxPoolNd, _LPPoolNd)
 
@@ -180,9 +178,11 @@ def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, bool]:
     return _on_grids.get(model, {}).get(key, {})
 
 
-def default_key(model: nn.Module, image: Tensor, kwargs: Mapping[str, Any]) -> Any:
+def default_key(
+    modules: Sequence[tuple[str, nn.Module]], image: Tensor, kwargs: Mapping[str, Any]
+) -> Any:
     """What the default layer depends on: the modules, the image's shape, how the model is asked."""
     simple = bool | int | float | str | None
     asked = tuple((k, v if isinstance(v, simple) else type(v)) for k, v in sorted(kwargs.items()))
-    modules = [each for name, module in modules_of(model) for each in (name, id(module))]
-    return (hash(tuple(modules)), image.shape, asked)
+    tree = hash(tuple([each for name, module in modules for each in (name, id(module))]))
+    return (tree, image.shape, asked)

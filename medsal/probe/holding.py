@@ -33,10 +33,11 @@ class Stay:
         self._joined: Stay | None = None
 
     def copy_of(self, tensor: Tensor) -> Tensor:
-        """A copy without a graph."""
-        if id(tensor) not in self.copies:
-            self.copies[id(tensor)] = tensor.detach().clone()
-        return self.copies[id(tensor)]
+        """A copy; no graph is recorded where this is called."""
+        key = id(tensor)
+        if key not in self.copies:
+            self.copies[key] = tensor.clone()
+        return self.copies[key]
 
     def join(self, other: "Stay") -> None:
         """Take over what another one has to put back."""

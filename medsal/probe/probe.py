@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from medsal.probe import layers as lay
 from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard, card
-from medsal.probe.default import default_key, remember_default, remembered_default
+from medsal.probe.default import (
+    default_key,
+    remember_default,
+    remembered_default,
+    remembered_on_grids,
+)
 from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
@@ -219,8 +224,8 @@ class Probe:
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
         lay.reject_script(self.model)
-        with visiting(self.model), torch.set_grad_enabled(gradients):
-            key = self._key(image)
+        with visiting(self.model) as modules, torch.set_grad_enabled(gradients):
+            key = self._key(image, modules)
             known = [*names] if names else remembered_default(self.model, key)
 
             def run() -> list[Tapped]:
@@ -265,7 +270,8 @@ class Probe:
         return card(self.model)
 
     def _forward(self, image: Tensor, copied: bool = False, key: Any = None) -> Any:
-        with lay.batched(self.model, image):
+        known = key and remembered_on_grids(self.model, key)  # a pass of such an image has ended
+        with nullcontext() if known else lay.batched(self.model, image):
             if key:
                 output = handed(self.model, key, image, self._asked)
             else:
@@ -279,8 +285,9 @@ class Probe:
             return self.model(image, **self.forward_kwargs)
         return self.model(**{**self.forward_kwargs, self.input: image})
 
-    def _key(self, image: Image) -> Any:
-        return default_key(self.model, image, {**self.forward_kwargs, "": self.input})
+    def _key(self, image: Image, modules: Sequence[tuple[str, nn.Module]] = ()) -> Any:
+        found = modules or lay.modules_of(self.model)
+        return default_key(found, image, {**self.forward_kwargs, "": self.input})
 
     def _pass(self, image: Image, key: Any = None) -> Pass:
         return Pass(self.model, plain(image), self._asked, key or self._key(image))

@@ -1,22 +1,16 @@
 """The visit: evaluation mode and frozen parameters inside, everything as before outside."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache, partial
-from itertools import chain
+from functools import partial
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from medsal.probe.holding import Stay, held
-from medsal.probe.layers import modules_of
-
-# What torch's own modules have as attributes.
-_NO_TENSORS = {bool, int, float, str, tuple, list, dict, OrderedDict, set, type(None)}
+from medsal.probe.layers import modules_of, reject_lazy
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -54,7 +48,7 @@ def visiting(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
     named = modules_of(model)
     modules = [module for _, module in named]
     parameters = _parameters(modules)
-    _reject_lazy(model, parameters.values())
+    reject_lazy(named)
     owners = {id(each): each for each in modules} | parameters
     with ExitStack() as leaving:
         with torch.inference_mode(False), torch.no_grad():
@@ -88,14 +82,14 @@ def _arrive(
     _hold(stay, "training", [each for each in modules if hasattr(each, "training")])
     flagged = [p for key, p in parameters.items() if key in fresh and not p.is_inference()]
     _hold(stay, "requires_grad", flagged)
-    known = [each for each in modules if _is_torchs(type(each))]
-    simple = known if _are_simple(known) else [each for each in known if _are_simple([each])]
-    _hold_buffers(stay, [each for each in simple if each._buffers])
-    ids = set(map(id, simple))
-    for module in modules:
-        if id(module) not in ids:
-            script = isinstance(module, torch.jit.ScriptModule)
-            stay.undo.append((_hold_script if script else _hold_tensors)(module, stay))
+    others = [each for each in modules if not _is_plain(each)]
+    for module in others:
+        if isinstance(module, torch.jit.ScriptModule):
+            stay.undo.append(_hold_script(module, stay))
+        else:
+            stay.undo.append(_hold_tensors(module, stay))
+    apart = set(map(id, others))
+    _hold_buffers(stay, [m for m in modules if m._buffers and id(m) not in apart])
 
 
 def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
@@ -115,44 +109,56 @@ def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
             setattr(owner, name, False)
 
 
-@cache
-def _is_torchs(kind: type) -> bool:
-    return kind.__module__.startswith("torch.nn.modules.")
+# Kinds of torch's own modules, with how many attributes they have where none is a tensor. To look
+# at each attribute of hundreds of modules takes longer than all else.
+_plain: set[tuple[type, int]] = set()
 
 
-def _are_simple(modules: Sequence[nn.Module]) -> bool:
-    """Whether a forward pass writes to nothing of torch's own modules but their buffers."""
-    if any(each._forward_hooks or each._forward_pre_hooks for each in modules):
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own."""
+    if module._forward_hooks or module._forward_pre_hooks:
         return False
-    if any(p.is_inference() for p in _parameters(modules).values()):
+    kind = (type(module), len(vars(module)))
+    if kind not in _plain:
+        if not kind[0].__module__.startswith("torch.nn.modules."):
+            return False
+        if any(isinstance(each, Tensor) for each in vars(module).values()):
+            return False
+        _plain.add(kind)
+    if any(each is not None and each.is_inference() for each in module._parameters.values()):
         return False
-    attributes = chain.from_iterable(vars(each).values() for each in modules)
-    kinds = set(map(type, attributes)) - _NO_TENSORS
-    return not any(issubclass(each, Tensor) for each in kinds)
+    buffers = [each for each in module._buffers.values() if each is not None]
+    return not any(each.is_inference() or each.requires_grad for each in buffers)
 
 
 def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
-    """Let the forward pass write to copies of the buffers."""
+    """Note what buffers hold, and write it back where the forward pass has changed it.
+
+    In one row for each type: hundreds of small copies take much longer.
+    """
     before = [(each._buffers, dict(each._buffers)) for each in modules]
+    kinds: dict[Any, list[Tensor]] = {}
+    for _, buffers in before:
+        for each in buffers.values():
+            if each is not None:
+                kinds.setdefault((each.dtype, each.device), []).append(each)
+    rows = [(tensors, _in_a_row(tensors)) for tensors in kinds.values()]
 
     def restore() -> None:
         for store, buffers in before:
             _put_back(store, buffers)
+        with torch.no_grad():
+            for tensors, row in rows:
+                if not torch.equal(_in_a_row(tensors).view(torch.uint8), row.view(torch.uint8)):
+                    parts = torch.split(row, [each.numel() for each in tensors])
+                    for each, part in zip(tensors, parts, strict=True):
+                        each.copy_(part.view(each.shape))
 
     stay.undo.append(restore)
-    for store, buffers in before:
-        for name, buffer in buffers.items():
-            if buffer is not None:
-                store[name] = stay.copy_of(buffer)
 
 
-def _reject_lazy(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    if any(map(is_lazy, parameters)):
-        name = next(name for name, each in model.named_parameters() if is_lazy(each))
-        raise ValueError(
-            f"expected a model that has all its parameters, got a lazy one without {name!r}; "
-            f"run {type(model).__name__} once on an image of the right shape"
-        )
+def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in tensors])
 
 
 def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """Maps from what the score loses when parts of the image are hidden; no gradient is computed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil
 from typing import Any, ClassVar
@@ -40,12 +40,20 @@ class Occlusion(HoldsTensors, Method):
         fill: what a hidden voxel shows: a number; ``"mean"`` of the channel; ``"blur"``; a tensor
             that broadcasts against the image. 0 in z-scored scans is the mean.
         batch: samples in one pass of the model.
+        coarse: windows along each axis of a block that is hidden at once, before any window is; 1 =
+            every window is hidden by itself. The result notes how many were. Blind to what cancels
+            within a block, and no gain where everything matters: the blocks come on top.
+        tolerance: what a block may lose, as a share of what the block loses that matters most, for
+            its windows not to be looked at: each is then said to lose an equal part. A block is
+            looked at where any sample or target asks for it; with 0 all are.
     """
 
     window: Extent = None
     stride: Extent = None
     fill: Baseline = 0.0
     batch: int = 8
+    coarse: int = field(default=1, kw_only=True)
+    tolerance: int | float = field(default=0.05, kw_only=True)
 
     one_pass: ClassVar[bool] = True
     source: ClassVar[str] = (
@@ -58,19 +66,54 @@ class Occlusion(HoldsTensors, Method):
             object.__setattr__(self, name, _checked_extent(name, getattr(self, name)))
         check_baseline("fill", self.fill)
         check_count("batch", self.batch)
+        check_count("coarse", self.coarse)
+        if not 0 <= self.tolerance <= 1:
+            raise ValueError(f"expected tolerance as a share from 0 to 1, got {self.tolerance!r}")
 
     def __call__(self, probe: Probe, image: Image) -> Map:
-        windows = self._windows(image.shape[2:])
-        whole, without = _scores_without(probe, image, self.fill, windows, self.batch)
-        total = torch.zeros(*whole.shape, *image.shape[2:], dtype=whole.dtype, device=whole.device)
-        covered = torch.zeros(image.shape[2:], dtype=whole.dtype, device=whole.device)
-        for window, scores in zip(windows, without, strict=True):
-            lost = (whole - scores).reshape(*whole.shape, *(1 for _ in window))
-            total[_at(window)] += lost
+        along = self._windows(image.shape[2:])
+        if self.coarse == 1:
+            windows = list(product(*along))
+            lost = _losses(probe, image, self.fill, windows, self.batch)
+        else:
+            windows, lost = self._searched(probe, image, along)
+        scores = lost.shape[1:]
+        total = lost.new_zeros(*scores, *image.shape[2:])
+        covered = lost.new_zeros(image.shape[2:])
+        for window, each in zip(windows, lost, strict=True):
+            total[_at(window)] += each.reshape(*scores, *(1 for _ in window))
             covered[window] += 1
         return total / covered
 
-    def _windows(self, size: Sequence[int]) -> list[Window]:
+    def _searched(
+        self, probe: Probe, image: Image, along: Sequence[Sequence[slice]]
+    ) -> tuple[list[Window], Tensor]:
+        """All windows, block by block, and what the scores lose without each, ``(w, n, t)``."""
+        step = self.coarse
+        parts = [[axis[i : i + step] for i in range(0, len(axis), step)] for axis in along]
+        within = [list(product(*block)) for block in product(*parts)]
+        hulls = [[slice(part[0].start, part[-1].stop) for part in axis] for axis in parts]
+        rough = _losses(probe, image, self.fill, list(product(*hulls)), self.batch)
+        largest = rough.abs().amax(0)
+        small = rough.abs() < self.tolerance * largest
+        small |= (largest == 0) & (self.tolerance > 0)  # no block matters to this sample or target
+        passed = small.flatten(1).all(1).tolist()
+        asked = [w for block, over in zip(within, passed, strict=True) if not over for w in block]
+        fine = iter(_losses(probe, image, self.fill, asked, self.batch) if asked else ())
+        lost = [
+            whole / len(block) if over else next(fine)
+            for whole, block, over in zip(rough, within, passed, strict=True)
+            for _ in block
+        ]
+        probe.record.notes += (
+            f"of {len(lost)} windows the {len(asked)} were hidden one by one that lie in "
+            f"{len(passed) - sum(passed)} of {len(passed)} blocks; the others lose an equal part "
+            f"of their block's loss",
+        )
+        return [window for block in within for window in block], torch.stack(lost)
+
+    def _windows(self, size: Sequence[int]) -> list[list[slice]]:
+        """The windows along each axis."""
         axes = len(size)
         window = _on_axes("window", self.window, axes) or [ceil(each / 8) for each in size]
         stride = _on_axes("stride", self.stride, axes) or window
@@ -79,7 +122,7 @@ class Occlusion(HoldsTensors, Method):
                 f"expected a stride of at most the window {tuple(window)}, so that every voxel is "
                 f"covered, got {tuple(stride)}"
             )
-        return list(product(*map(_along, size, window, stride)))
+        return list(map(_along, size, window, stride))
 
 
 def _along(voxels: int, width: int, step: int) -> list[slice]:
@@ -93,10 +136,10 @@ def _at(window: Window) -> Any:
     return (..., *window)
 
 
-def _scores_without(
+def _losses(
     probe: Probe, image: Image, fill: Baseline, windows: Sequence[Window], batch: int
-) -> tuple[Tensor, list[Tensor]]:
-    """The scores ``(n, t)`` with nothing hidden, and without each window."""
+) -> Tensor:
+    """What the scores lose without each window, ``(w, n, t)``."""
     filled, size = baseline_of(image, fill), image.shape[2:]
     extent = [max(each.stop - each.start for each in axis) for axis in zip(*windows, strict=True)]
     times = places(probe, len(image), batch)
@@ -105,7 +148,7 @@ def _scores_without(
         settled = tuple(settle(each, clean.output) for each in probe.targets)
         probe = replace(probe, target=settled)
         whole = wide(probe.scores_kept(clean))
-        found = [whole] * len(windows)
+        lost = [torch.zeros_like(whole)] * len(windows)
         # Nothing changes where the image shows already what a hidden voxel shows.
         seen = [i for i, w in enumerate(windows) if not torch.equal(image[_at(w)], filled[_at(w)])]
         # Windows that are as far from the border go together: what they reach is as large.
@@ -119,8 +162,8 @@ def _scores_without(
             asked = repeated(probe, len(group), len(image))
             scores = wide(asked.scores_patched(clean, torch.cat(patches), box))
             for i, each in zip(group, torch.split(scores, len(image)), strict=True):
-                found[i] = each
-    return whole, found
+                lost[i] = whole - each
+    return torch.stack(lost)
 
 
 def _from_border(window: Window, size: Sequence[int]) -> tuple[int, ...]:

@@ -240,7 +240,7 @@ def in_turn(probe: Probe, image: Tensor, window: int) -> Tensor:
     size = image.shape[2:]
     whole = probe.scores(image)
     total, covered = torch.zeros(*whole.shape, *size).double(), torch.zeros(size).double()
-    for each in method._windows(size):
+    for each in product(*method._windows(size)):
         hidden = image.clone()
         hidden[(..., *each)] = 0
         lost = whole - probe.scores(hidden)

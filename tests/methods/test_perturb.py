@@ -82,6 +82,90 @@ def test_what_is_predicted_is_read_off_the_clean_pass():
     torch.testing.assert_close(found.data, expected.float())
 
 
+@pytest.mark.parametrize(
+    ("axes", "window", "stride", "coarse"), [(1, 2, None, 3), (2, 3, 2, 2), (3, 3, (3, 2, 1), 2)]
+)
+def test_a_search_that_tolerates_nothing_asks_for_every_window(axes, window, stride, coarse):
+    net, image = seeded(Deep(axes)), images(axes)
+    asked = Probe(net, (ClassScore(0), ClassScore(2)))
+    usual = Occlusion(window=window, stride=stride)(asked, image)
+    found = Occlusion(window=window, stride=stride, coarse=coarse, tolerance=0)(asked, image)
+    torch.testing.assert_close(found, usual, rtol=1e-12, atol=1e-12)
+
+
+def test_a_search_by_hand():
+    # What each voxel gives is (1, -2, 6, 0, 15). Blocks of 2, 2 and 1 windows lose -1, 6 and 15.
+    net = Head(WEIGHTS[None], bias=4)
+    asked = probe(net)
+    found = Occlusion(window=1, coarse=2, tolerance=0.1)(asked, IMAGE)
+    assert found[0, 0].tolist() == [-0.5, -0.5, 6, 0, 15]
+    (note,) = asked.record.notes
+    assert "of 5 windows the 3 were hidden one by one that lie in 2 of 3 blocks" in note
+    found = Occlusion(window=1, coarse=2, tolerance=0.5)(probe(net), IMAGE)
+    assert found[0, 0].tolist() == [-0.5, -0.5, 3, 3, 15]
+    # A block whose windows cancel out is passed over whatever they lose.
+    level = Occlusion(window=1, coarse=2, tolerance=0.01)
+    cancelling = torch.tensor([[[6.0, 3, 3, 4, 5]]]).double()
+    assert level(probe(net), cancelling)[0, 0].tolist() == [6, -3, 6, 0, 15]
+    cancelling[0, 0, 1] = 6
+    assert level(probe(net), cancelling)[0, 0].tolist() == [0, 0, 6, 0, 15]
+
+
+class Corner(nn.Module):
+    """Sees the first and the last 4 cells along each axis, a score for each."""
+
+    def forward(self, image):
+        self.asked = getattr(self, "asked", 0) + len(image)
+        n = image.ndim - 2
+        parts = (image[(..., *[slice(4)] * n)], image[(..., *[slice(-4, None)] * n)])
+        return torch.stack([part.flatten(1).square().mean(1) for part in parts], 1)
+
+
+def test_a_search_asks_where_it_matters():
+    image = torch.rand(1, 1, 16, 16, 16).double()
+    net = Corner()
+    usual = Occlusion(window=2)(probe(net, 0), image)
+    every, net.asked = net.asked, 0
+    method = Occlusion(window=2, coarse=2)
+    found = method(probe(net, 0), image)
+    torch.testing.assert_close(found, usual, rtol=1e-12, atol=1e-15)
+    # Two clean passes, 64 blocks, the 8 windows of one of them.
+    assert (every, net.asked) == (513, 2 + 64 + 8)
+    assert torch.equal(method(probe(net, 0), image), found)
+
+
+def test_a_search_goes_where_any_sample_or_target_asks():
+    both = torch.rand(2, 1, 16, 16).double()
+    both[0, ..., 8:] = 0  # this sample has nothing at the far end
+    net = Corner()
+    asked = Probe(net, (ClassScore(0), ClassScore(1)))
+    method = Occlusion(window=2, coarse=2)
+    torch.testing.assert_close(
+        method(asked, both), Occlusion(window=2)(asked, both), rtol=1e-12, atol=1e-15
+    )
+    (note,) = asked.record.notes
+    assert "of 64 windows the 8 were hidden one by one that lie in 2 of 16 blocks" in note
+    alone = medsal.explain(net, both[:1], 0, method)
+    assert any("the 4 were" in each and "1 of 16 blocks" in each for each in alone.notes)
+    # Where nothing matters anywhere, no window is looked at.
+    nothing = medsal.explain(net, both[:1], 1, method)
+    assert any("the 0 were" in each and "0 of 16 blocks" in each for each in nothing.notes)
+    assert not nothing.data.any()
+
+
+def test_a_search_of_a_network_that_looks_at_one_place():
+    net = seeded(Deep(2, channels=1))
+    image = 0.05 * torch.rand(1, 1, 32, 32).double()
+    image[..., 5:12, 17:23] += 3
+    asked = probe(net, 1)
+    usual = Occlusion(window=2)(asked, image)
+    found = Occlusion(window=2, coarse=3)(asked, image)
+    assert float(torch.corrcoef(torch.stack([usual.flatten(), found.flatten()]))[0, 1]) > 0.99
+    (note,) = asked.record.notes
+    count = int(note.split("the ")[1].split()[0])
+    assert count < 100  # of 256
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_rise_is_equation_6(axes):
     net, image = seeded(Deep(axes)), images(axes)
@@ -166,6 +250,10 @@ def test_torchscript_and_models_without_a_gradient(name):
         (lambda: Occlusion(fill="grey"), "fill as a number"),
         (lambda: Occlusion(window=2, stride=3), "stride of at most the window"),
         (lambda: Occlusion(window=(2, 2, 2)), "one window or 1"),
+        (lambda: Occlusion(coarse=0), "coarse as a whole number"),
+        (lambda: Occlusion(coarse=True), "coarse as a whole number"),
+        (lambda: Occlusion(coarse=2, tolerance=1.5), "tolerance as a share"),
+        (lambda: Occlusion(coarse=2, tolerance=-0.1), "tolerance as a share"),
         (lambda: RISE(p=1.0), "p as a probability"),
         (lambda: RISE(masks=0), "masks as a whole number"),
         (lambda: RISE(cells=(2, 2)), "one cells or 1"),

@@ -30,7 +30,8 @@ from medsal.methods.registry import (
     options_of,
     register,
 )
-from medsal.methods.scored import AblationCAM, ClassActivationMap, ScoreCAM
+from medsal.methods.scorecam import ScoreCAM
+from medsal.methods.scored import AblationCAM, ClassActivationMap
 
 __all__ = [
     "CAM",

@@ -1,24 +1,23 @@
-"""Class activation maps whose weights are read off scores: of a changed image or a changed layer.
+"""Class activation maps whose weights are read off the scores of a changed layer.
 
 Also the first class activation map, whose weights are a linear layer's: what a changed layer does
 to the score tells whether there is such a layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from math import ceil
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from medsal.methods.cam import CAM
-from medsal.methods.many import check_count, places, repeated, scores_of, wide
+from medsal.methods.many import check_count, places, repeated, wide
 from medsal.methods.registry import register
-from medsal.ops import resize, spatial, spatial_mean
+from medsal.ops import spatial, spatial_mean
 from medsal.probe import CleanPass, Probe, Tapped
-from medsal.types import Features, Image, Weights
+from medsal.types import Image, Weights
 
 Divide = Literal["score", "magnitude", "norm", "none"]
 
@@ -90,89 +89,7 @@ def _check_linear(probe: Probe, image: Image, tap: Tapped) -> None:
         )
 
 
-@register("scorecam")
-@dataclass(frozen=True)
-class ScoreCAM(CAM):
-    """Score-CAM: each channel counts by the score of the image seen through it.
-
-    ``H_k = minmax(upsampled A_k)``, ``C_k = S(x H_k) - S(0)``, ``weights = softmax_k(C)``,
-    ``map = relu(sum_k weights_k A_k)`` (algorithm 1). A constant channel has ``H = 0``. The
-    baseline is the image 0; with the softmax it has no effect and is not computed.
-
-    The softmax over differences of logits tends to leave a single channel; the authors' code has no
-    softmax and takes the class's probability: ``softmax=False`` with
-    ``target=ClassScore(k, activation="softmax")``. One forward pass for each channel.
-
-    A channel that is constant shows the image 0: of those, one gets a pass.
-
-    Args:
-        softmax: over the channels, as in the paper; False = ``weights = C``.
-        batch: samples in one pass of the model.
-        share: of the channels, those that get a pass of their own: the ones that vary most over
-            the cells. The others count with the mean of these scores. An approximation below 1,
-            which the result notes. With the softmax, half of the channels of the demo network gave
-            maps that correlate to 0.99; at other layers, for other classes and without the softmax
-            it was seen to fail. Compare with 1 before you rely on it.
-    """
-
-    softmax: bool = True
-    batch: int = 8
-    share: int | float = field(default=1.0, kw_only=True)
-
-    one_pass: ClassVar[bool] = False
-    by_gradient: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Wang et al., 2020, Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
-        "Networks, arXiv:1910.01279, algorithm 1"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("batch", self.batch)
-        if not 0 < self.share <= 1:
-            raise ValueError(f"expected a share above 0 and at most 1, got {self.share!r}")
-
-    def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
-        scores = self._scores(probe, image, tap.activations)
-        if self.softmax:
-            scores = scores.softmax(1)
-        else:
-            (none,) = scores_of(probe, [torch.zeros_like(image)], self.batch)
-            scores = scores - none[:, None]
-        return _channel_weights(scores, tap)
-
-    def _scores(self, probe: Probe, image: Image, activations: Features) -> Tensor:
-        """The scores ``(n, k, t)`` of the image seen through each channel."""
-        cells = wide(activations).flatten(2)
-        constant = cells.amin(2) == cells.amax(2)
-        varies = cells.std(2, correction=0).masked_fill(constant, -1)
-        # Each sample's own order: samples do not mix.
-        order = varies.argsort(stable=True, dim=1, descending=True)
-        count, living = order.shape[1], int((~constant).sum(1).amax())
-        passes = min(count, living + 1)
-        asked = min(passes, ceil(self.share * count))
-        rows = torch.arange(len(image), device=order.device)
-        seen = (
-            image * _mask(activations[rows, order[:, k]], image, self.shift) for k in range(asked)
-        )
-        scores = torch.stack(list(scores_of(probe, seen, self.batch)), 1)
-        if asked < passes:
-            _note(probe, f"Score-CAM asked for the scores of {asked} of {count} channels")
-        # Beyond those, all are constant, as the last one is; or what they score is not known.
-        others = scores.mean(1, keepdim=True) if asked < passes else scores[:, -1:]
-        scores = torch.cat([scores, others.expand(-1, count - asked, -1)], 1)
-        return torch.zeros_like(scores).scatter(1, order[..., None].expand_as(scores), scores)
-
-
-def _mask(channel: Tensor, image: Tensor, shift: Sequence[float] | None) -> Tensor:
-    """A channel ``(n, *f)`` on the image's grid, from 0 to 1; 0 where it is constant."""
-    on_grid = resize(wide(channel[:, None]), image.shape[2:], shift)
-    low = on_grid.amin(spatial(on_grid), keepdim=True)
-    span = on_grid.amax(spatial(on_grid), keepdim=True) - low
-    return ((on_grid - low) / torch.where(span > 0, span, 1)).to(image.dtype)
-
-
-def _channel_weights(weights: Tensor, tap: Tapped) -> Iterator[Weights]:
+def channel_weights(weights: Tensor, tap: Tapped) -> Iterator[Weights]:
     """One weight per channel for each target, from ``(n, k, t)``."""
     ones = (1 for _ in spatial(tap.activations))
     shaped = weights.reshape(*weights.shape, *ones).to(wide(tap.activations))
@@ -227,7 +144,7 @@ class AblationCAM(CAM):
             below = (whole if self.divide == "score" else whole.abs())[:, None].expand_as(losses)
         if bool((below < 0).any()):
             _note(probe, _NEGATIVE)
-        return _channel_weights(losses / torch.where(below == 0, 1, below), tap)
+        return channel_weights(losses / torch.where(below == 0, 1, below), tap)
 
 
 _NEGATIVE = (

@@ -322,21 +322,6 @@ def test_several_layers():
     assert hash(result.method) == hash(METHODS["layercam"](layer=("first", "second")))
 
 
-def test_scorecam_of_some_channels():
-    net, image = seeded(Deep(2)), images()
-    asked = probe(net)
-    whole = METHODS["scorecam"](layer="second", signed=True)(asked, image)
-    assert not asked.record.notes
-    some = METHODS["scorecam"](layer="second", signed=True, share=0.5)(asked, image)
-    assert asked.record.notes == ("Score-CAM asked for the scores of 2 of 4 channels",)
-    both = torch.corrcoef(torch.stack([whole[0].flatten(), some[0].flatten()]))
-    assert 0.9 < float(both[0, 1]) < 1 - 1e-12
-    alone = METHODS["scorecam"](layer="second", signed=True, share=0.5)(asked, image[1:])
-    assert torch.allclose(some[1:], alone, atol=1e-12)
-    with pytest.raises(ValueError, match="share above 0"):
-        METHODS["scorecam"](share=0)
-
-
 def test_scorecam_asks_once_for_all_constant_channels():
     class Dead(Pooled):
         def forward(self, image):

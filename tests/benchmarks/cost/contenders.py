@@ -183,7 +183,11 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "captum": perturbed.captum_occlusion,
         "medsal": perturbed.medsal_occlusion,
     },
-    "Score-CAM": {"torchcam": perturbed.torchcam_scorecam, "medsal": perturbed.medsal_scorecam},
+    "Score-CAM": {
+        "torchcam": perturbed.torchcam_scorecam,
+        "medsal": perturbed.medsal_scorecam,
+        "medsal, share=0.45": perturbed.medsal_scorecam_of_some,
+    },
     "Ablation-CAM": {
         "passes in full": perturbed.ablation_in_turn,
         "medsal": perturbed.medsal_ablation,

@@ -40,6 +40,12 @@ def medsal_scorecam(case: "Case") -> Tensor:
     return medsal.explain(case.net, case.image, _CLASS, "scorecam", layer=case.layer).data
 
 
+def medsal_scorecam_of_some(case: "Case") -> Tensor:
+    return medsal.explain(
+        case.net, case.image, _CLASS, "scorecam", layer=case.layer, share=0.45
+    ).data
+
+
 def torchcam_scorecam(case: "Case") -> Tensor:
     from torchcam.methods import ScoreCAM
 

@@ -26,6 +26,7 @@ from medsal.probe.steps import (
     MaxPool,
     ReLU,
 )
+from medsal.probe.trimming import made
 
 
 class Sparing(TorchFunctionMode):
@@ -97,7 +98,7 @@ def _records(x: Any, *frozen: Any) -> bool:
 
 def _recorded(step: Any, *args: Any) -> Tensor:
     output: Tensor = step.apply(*args)
-    return output
+    return made(output)
 
 
 _WRITING: set[Any] = {F.relu_, torch.relu_, Tensor.relu_}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medsal.probe.bits import kept_where_positive, leaked, pack
 from medsal.probe.narrow import is_narrow, narrow_gradient
+from medsal.probe.trimming import made
 
 
 class ReLU(torch.autograd.Function):
@@ -28,7 +29,7 @@ class ReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (bits,) = ctx.saved_tensors
-        found = kept_where_positive(gradients[0], bits)
+        found = made(kept_where_positive(gradients[0], bits))
         return found.clamp_(min=0) if ctx.guided else found, None, None, None
 
 
@@ -67,7 +68,7 @@ class BatchNorm(torch.autograd.Function):
         (scale,) = ctx.saved_tensors
         (gradient,) = gradients
         shaped = scale.reshape(1, -1, *(1 for _ in gradient.shape[2:]))
-        return (gradient * shaped).to(gradient.dtype), None, None, None, None
+        return made((gradient * shaped).to(gradient.dtype)), None, None, None, None
 
 
 class Convolution(torch.autograd.Function):
@@ -85,7 +86,7 @@ class Convolution(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         # Under autocast the output, so its gradient, is of another type than the weights.
         found = _input_gradient(gradients[0], weight.to(gradients[0].dtype), ctx.size, **ctx.how)
-        return found, None, None, None, None
+        return made(found), None, None, None, None
 
 
 def _input_gradient(

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,11 +14,10 @@ import torch
 from core_nets import Nasty, Segmenter, Tiny, image
 from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import medsal
-from medsal.probe import tapping
+from medsal.probe import tapping, trimming
+from tests.benchmarks.cost.live import live
 
 
 class Counted(nn.Module):
@@ -249,42 +249,6 @@ def test_a_mode_that_the_network_enters_is_left_in_order() -> None:
     assert torch._C._len_torch_function_stack() == 0
 
 
-class Live(TorchDispatchMode):
-    """The bytes of tensors that are alive, and their peak: what is made inside, and not outside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._held: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = {id(s) for s in self._storages((args, kwargs))}
-        output = func(*args, **(kwargs or {}))
-        for storage in self._storages(output):
-            key = storage._cdata
-            if key not in self._held and id(storage) not in given:
-                self._held[key] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._freed, key)
-        return output
-
-    def _storages(self, tree: Any) -> list[Any]:
-        return [x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor)]
-
-    def _freed(self, key: int) -> None:
-        self.now -= self._held.pop(key, 0)
-
-
-def peak_of(run: Callable[[], Any]) -> int:
-    run()
-    with Live() as live:
-        run()
-    return live.peak
-
-
 LARGER: dict[str, Callable[[], nn.Module]] = {
     "densenet": lambda: DenseNet(3, 1, 3, 16, 8, (2, 4)),
     "resnet": lambda: resnet10(n_input_channels=1, num_classes=3, widen_factor=0.25),
@@ -296,8 +260,24 @@ def test_peaks_of_memory(name: str) -> None:
     """In bytes of live tensors, which no machine changes."""
     net, x = LARGER[name]().eval(), torch.rand(1, 1, 48, 48, 48)
     with torch.no_grad():
-        forward = peak_of(lambda: net(x))
-    assert peak_of(lambda: medsal.explain(net, x, 1)) <= 1.05 * forward
+        forward = live(lambda: net(x))
+    assert live(lambda: medsal.explain(net, x, 1)) <= 1.05 * forward
     three = 3 * x.nbytes
-    assert peak_of(lambda: medsal.explain(net, x, [0, 1, 2])) <= max(1.05 * forward, 1.05 * three)
-    assert peak_of(lambda: medsal.explain(net, x, 1, "guided_backprop")) <= 2.5 * forward
+    assert live(lambda: medsal.explain(net, x, [0, 1, 2])) <= max(1.05 * forward, 1.05 * three)
+    assert live(lambda: medsal.explain(net, x, 1, "guided_backprop")) <= 2.5 * forward
+
+
+def test_free_memory_is_given_back_after_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(trimming, "_trim", asked.append)
+    monkeypatch.setattr(trimming, "_made", threading.local())
+    net, x = LARGER["densenet"]().eval(), torch.rand(1, 1, 32, 32, 32)
+    medsal.explain(net, x, 1, "guided_backprop")
+    assert not asked
+    monkeypatch.setattr(trimming, "_EVERY", x.nbytes)
+    usual = medsal.explain(net, x, 1, "guided_backprop").data
+    # The forward pass alone makes eight channels of half the image's size each.
+    assert len(asked) > 8 / 2**3
+    assert set(asked) == {0}
+    monkeypatch.setattr(trimming, "_trim", None)  # no glibc
+    assert torch.equal(medsal.explain(net, x, 1, "guided_backprop").data, usual)

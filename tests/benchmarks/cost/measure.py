@@ -2,7 +2,8 @@
 
 Time is that of the processor (one thread): other programs on the machine change it little. On CUDA
 it is the clock's, after a synchronisation. Memory is the peak of the process's resident set above
-what it held before the call, as the kernel counts it; on CUDA, torch's own peak.
+what it held before the call, as the kernel counts it; on CUDA, torch's own peak. Beside it stand
+the bytes of live tensors, which depend on no allocator.
 """
 
 import math
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.cost.contenders import RUNS, Case
+from tests.benchmarks.cost.live import Live
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MEMORY = Path("/proc/meminfo")
@@ -33,6 +35,16 @@ def flops(run: Callable[[Case], Any], case: Case) -> int | None:
     except RuntimeError:
         return None
     return counter.get_total_flops()
+
+
+def alive(run: Callable[[Case], Any], case: Case) -> int | None:
+    """The peak of live tensors [bytes]; None where a library's own hooks can't be followed."""
+    try:
+        with Live() as found:
+            run(case)
+    except RuntimeError:
+        return None
+    return found.peak
 
 
 def seconds(run: Callable[[Case], Any], case: Case) -> float:
@@ -55,7 +67,9 @@ def times(first: Any, second: Any, case: Case, repeats: int) -> dict[str, Any]:
     ratio = statistics.median(b / a for a, b in pairs)
     found = {"first": one, "second": two, "ratio": ratio, "same": correlation(*maps)}
     one, two = (flops(run, case) for run in (first, second))
-    return found | {"flops": two / one if one and two else None}
+    found["flops"] = two / one if one and two else None
+    one, two = (alive(run, case) for run in (first, second))
+    return found | {"live": two / one if one and two else None}
 
 
 def correlation(a: Any, b: Any) -> float | None:

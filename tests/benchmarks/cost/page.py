@@ -27,17 +27,23 @@ empty where a map is the same everywhere, or there is none. Networks are not tra
 
 What to read off:
 
-- **Peaks of memory are the kernel's.** They hold what the allocator can't give back, which differs
-  from run to run by tens of MiB, and by more for backward passes through many small layers. Live
-  tensors alone are counted in the tests (`tests/core/test_cost.py`).
+- **Peaks of memory are the kernel's, of a first call.** They hold what the allocator can't give
+  back, which differs from run to run by tens of MiB, and some 10 MiB of torch's own code that a
+  first backward pass loads. "live tensors" beside them counts the bytes of tensors alone, in a
+  later call on the smaller image.
 - **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
-  as it was: some milliseconds for the five hundred modules of a DenseNet121, which shows where the
-  forward pass itself takes less than a few hundred.
-- **Guided backpropagation of a network whose first layer keeps most of the memory** can't come
-  below the forward pass itself, so its share of MONAI's peak is larger for ResNet18.
-- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.5` asks for half
-  of them, an approximation (see `medsal.ScoreCAM`). RISE has masks that reach everywhere: batches
-  are all that can be saved. Occlusion through instance or group norms, and transformers, likewise.
+  as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
+  DenseNet121, which shows where the forward pass itself takes less than a few hundred.
+- **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's: a
+  few percent of its time for half of its peak. Of a network whose first layer takes most of the
+  memory it can't come below the forward pass: its share of MONAI's peak is larger for ResNet18.
+- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.45` asks for 45 %
+  of them and predicts the other scores from these (see `medsal.ScoreCAM`): an approximation, which
+  the result notes. RISE has masks that reach everywhere: batches are all that can be saved.
+- **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in
+  DenseNet121 with windows of a quarter, not much is saved; through instance or group norms and in
+  transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
+  see `medsal.Occlusion` for what that gained on the demo network.
 
 {tables}
 
@@ -98,12 +104,13 @@ def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -
         chosen = [row for row in rows if row.what == what]
         lines = [
             f"## {what[0].upper()}{what[1:]}, against {chosen[0].against}\n",
-            "| network | size | for memory | who | FLOPs | time | peak memory | kept | same | |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| network | size | for memory | who | FLOPs | time | peak memory | live tensors "
+            "| kept | same | |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in chosen:
             cells = [row.net, *map(str, (row.size, row.memory_size)), row.who]
-            cells += [_times(each) for each in (row.flops, row.time, row.peak)]
+            cells += [_times(each) for each in (row.flops, row.time, row.peak, row.live)]
             cells += ["" if row.kept is None else f"{row.kept:.0f}"]
             cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]
             lines.append(f"| {' | '.join(cells)} |")

@@ -38,12 +38,14 @@ class Row:
     flops: float | None = None
     time: float | None = None
     peak: float | None = None
+    live: float | None = None
     kept: float | None = None
     same: float | None = None
     note: str = ""
 
     def __str__(self) -> str:
         numbers = [("FLOPs", self.flops), ("time", self.time), ("peak memory", self.peak)]
+        numbers += [("live tensors", self.live)]
         told = [f"{name} {value:.2f}x" for name, value in numbers if value is not None]
         told += [f"kept {self.kept:.0f} MiB"] if self.kept is not None else []
         told += [f"same to {self.same:.3f}"] if self.same is not None else []
@@ -134,6 +136,7 @@ def _row(
         flops=time.get("flops"),
         time=time.get("ratio", once),
         peak=memory["peak"] / held["peak"] if ran else None,
+        live=time.get("live"),
         kept=memory.get("kept"),
         same=time.get("same"),
         note=f"crashes: {memory['crash']}" if "crash" in memory else "",

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.cost.agreement import Agreement, agreements
 from tests.benchmarks.cost.contenders import NETS, RUNS
 from tests.benchmarks.cost.growth import Curve, grown, plot
 from tests.benchmarks.cost.page import machine, page
@@ -45,6 +46,20 @@ def growth(asked: argparse.Namespace) -> dict[str, dict[str, Curve]]:
     return stored
 
 
+def agreement(asked: argparse.Namespace) -> list[Agreement]:
+    """How far approximations agree, of an earlier run where there is one."""
+    path = asked.keep and asked.keep / "agreement.json"
+    if path is not None and path.is_file():
+        return [Agreement(**each) for each in json.loads(path.read_text("utf-8"))]
+    found = []
+    for each in agreements(asked):
+        found.append(each)
+        print(each, flush=True)
+    if asked.keep:
+        keep(asked.keep, "agreement.json", [asdict(each) for each in found])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks")
     parser.add_argument("--size", type=int, default=64, help="voxels along each axis in 3D")
@@ -57,9 +72,13 @@ def main() -> None:
     parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
     parser.add_argument("--what", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--nets", nargs="+", choices=NETS, default=[*NETS][1:])
+    parser.add_argument("--agreement", action="store_true", help="how far approximations agree")
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="to go on after a break")
     asked = parser.parse_args()
+    if asked.agreement:
+        agreement(asked)
+        return
     known = kept(asked.keep)
     found: list[Row] = []
     for row in rows(asked, known):
@@ -71,7 +90,7 @@ def main() -> None:
     if asked.page:
         measured = growth(asked)
         plot(measured, PAGE.parent / "images" / "cost.png")
-        PAGE.write_text(page(found, measured, machine(asked)), "utf-8")
+        PAGE.write_text(page(found, agreement(asked), measured, machine(asked)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -122,9 +122,14 @@ def medcam_guided(case: Case) -> Any:
     return medcam.inject(case.net, backend="gbp", label=CLASS, return_attention=True)(case.image)
 
 
-def under_autocast(case: Case) -> Tensor:
-    with torch.autocast(case.image.device.type, torch.bfloat16):
-        return medsal.explain(case.net, case.image, CLASS).data
+def in_bfloat16(run: Callable[[Case], Tensor]) -> Callable[[Case], Tensor]:
+    """The same under autocast."""
+
+    def half(case: Case) -> Tensor:
+        with torch.autocast(case.image.device.type, torch.bfloat16):
+            return run(case)
+
+    return half
 
 
 def channels_last(case: Case) -> Tensor:
@@ -177,6 +182,7 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
     "occlusion": {
         "MONAI": perturbed.monai_occlusion,
         "medsal": perturbed.medsal_occlusion,
+        "medsal, bfloat16": in_bfloat16(perturbed.medsal_occlusion),
         "captum": perturbed.captum_occlusion,
     },
     "occlusion beside captum": {
@@ -187,16 +193,21 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "torchcam": perturbed.torchcam_scorecam,
         "medsal": perturbed.medsal_scorecam,
         "medsal, share=0.45": perturbed.medsal_scorecam_of_some,
+        "medsal, bfloat16": in_bfloat16(perturbed.medsal_scorecam),
     },
     "Ablation-CAM": {
         "passes in full": perturbed.ablation_in_turn,
         "medsal": perturbed.medsal_ablation,
         "grad-cam": perturbed.gradcam_ablation,
     },
-    "RISE": {"passes one by one": perturbed.rise_in_turn, "medsal": perturbed.medsal_rise},
+    "RISE": {
+        "passes one by one": perturbed.rise_in_turn,
+        "medsal": perturbed.medsal_rise,
+        "medsal, bfloat16": in_bfloat16(perturbed.medsal_rise),
+    },
     "switches": {
         "medsal": own("gradcam"),
-        "medsal, bfloat16": under_autocast,
+        "medsal, bfloat16": in_bfloat16(own("gradcam")),
         "medsal, channels last": channels_last,
     },
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import medsal
+from tests.benchmarks.cost.agreement import Agreement
 from tests.benchmarks.cost.contenders import MODULES
 from tests.benchmarks.cost.growth import Curve, told
 from tests.benchmarks.cost.table import Row
@@ -59,6 +60,16 @@ None of them is ever on by itself.
   written.
 - CUDA graphs: not used. On a CUDA device the same command measures times and torch's own peaks.
 - `batch=` of `occlusion`, `rise`, `scorecam` and `ablationcam`: samples in one pass of the model.
+- `share=` of `scorecam` and `coarse=` of `occlusion` are approximations, which the result notes.
+"""
+
+_AGREEMENT = """## Options that approximate, against the full map
+
+Maps of three classes (signed) at 6 held-out scans of 64 x 64 x 64 for the demo network, at 2 random
+images for the others (`python -m tests.benchmarks --agreement`).
+
+| network | option | time | correlate to 0.99 | lowest | median |
+|---|---|---|---|---|---|
 """
 
 _GROWTH = """## How it grows
@@ -97,7 +108,12 @@ def _processor() -> str:
     return named[0] if named else platform.processor()
 
 
-def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -> str:
+def page(
+    rows: list[Row],
+    agreements: list[Agreement],
+    measured: dict[str, dict[str, Curve]],
+    machine: str,
+) -> str:
     """The page in Markdown."""
     tables = []
     for what in dict.fromkeys(row.what for row in rows):
@@ -115,8 +131,15 @@ def page(rows: list[Row], measured: dict[str, dict[str, Curve]], machine: str) -
             cells += ["" if row.same is None else f"{row.same:.3f}", row.note.replace("|", "/")]
             lines.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join(lines))
+    tables.append(_AGREEMENT + "\n".join(_line(each) for each in agreements))
     growth = _GROWTH.format("\n".join(told(measured))) if measured else ""
     return _TEXT.format(machine=machine, tables="\n\n".join(tables), growth=growth)
+
+
+def _line(each: Agreement) -> str:
+    close = f"{each.close} of {each.maps}"
+    numbers = f"{each.time:.2f}x | {close} | {each.lowest:.3f} | {each.median:.4f}"
+    return f"| {each.network} | `{each.option}` | {numbers} |"
 
 
 def _times(ratio: float | None) -> str:

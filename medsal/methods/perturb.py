@@ -41,10 +41,9 @@ class Occlusion(HoldsTensors, Method):
             that broadcasts against the image. 0 in z-scored scans is the mean.
         batch: samples in one pass of the model.
         coarse: windows along each axis of a block that is hidden at once, before any window is; 1 =
-            every window is hidden by itself. The result notes how many were. With 2, the demo
-            network's maps of its three classes took 0.27 to 0.45 of the time and correlated by
-            0.996 and more with the full ones. Blind to what cancels within a block, and no gain
-            where everything matters: the blocks come on top.
+            every window is hidden by itself. The result notes how many were. For networks that look
+            somewhere (`tutorials/cost.md` has figures): where everything matters the blocks come on
+            top, and they are blind to what cancels within one.
         tolerance: what a block may lose, as a share of what the block loses that matters most, for
             its windows not to be looked at: each is then said to lose an equal part. A block is
             looked at where any sample or target asks for it; with 0 all are.

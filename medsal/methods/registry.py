@@ -25,8 +25,7 @@ class Method:
     Attributes:
         name: the name in `METHODS`.
         source: the paper, with its equation.
-        one_pass: it looks at the clean image alone, so the predicted class may be read off its own
-            pass.
+        one_pass: its own first pass is of the clean image, so the predicted class is read off it.
     """
 
     name: ClassVar[str] = ""

@@ -39,10 +39,9 @@ class ScoreCAM(CAM):
         share: of the channels, those that get a pass of their own, at least 4; the scores of the
             others are predicted from theirs (see `medsal.methods.surrogate`). An approximation
             below 1, which the result notes, with how well the known scores are predicted from one
-            another. At 0.45 all of 104 maps of MONAI's networks, untrained, with 128 to 1280
-            channels, correlated to 0.99 with the exact ones; of the trained demo network's, with
-            80 channels, 42 of 51 did (0.76 at worst), and as many without the softmax (0.93, signed
-            maps). Where nearly all is rectified away, the little that is left may differ more.
+            another. How far its maps agree with the full ones is measured in `tutorials/cost.md`:
+            at 0.45 to 0.99 nearly always, the more channels the better. Where nearly all is
+            rectified away, the little that is left may differ more.
     """
 
     softmax: bool = True

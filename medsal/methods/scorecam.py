@@ -40,7 +40,7 @@ class ScoreCAM(CAM):
             others are predicted from theirs (see `medsal.methods.surrogate`). An approximation
             below 1, which the result notes, with how well the known scores are predicted from one
             another. How far its maps agree with the full ones is measured in `tutorials/cost.md`:
-            at 0.45 to 0.99 nearly always, the more channels the better. Where nearly all is
+            at 0.4 to 0.99 nearly always, the more channels the better. Where nearly all is
             rectified away, the little that is left may differ more.
     """
 

@@ -20,7 +20,7 @@ from medsal.demo.samples import LesionDataset
 
 # For each method: the options, beside the full map.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "scorecam": [{"share": 0.45}, {"share": 0.3}],
+    "scorecam": [{"share": 0.4}, {"share": 0.3}],
     "occlusion": [{"coarse": 2}, {"coarse": 3}],
 }
 _CLASSES = 3

@@ -38,7 +38,7 @@ What to read off:
 - **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's: a
   few percent of its time for half of its peak. Of a network whose first layer takes most of the
   memory it can't come below the forward pass: its share of MONAI's peak is larger for ResNet18.
-- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.45` asks for 45 %
+- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.4` asks for 40 %
   of them and predicts the other scores from these (see `medsal.ScoreCAM`): an approximation, which
   the result notes. RISE has masks that reach everywhere: batches are all that can be saved.
 - **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in

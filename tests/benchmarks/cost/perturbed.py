@@ -42,7 +42,7 @@ def medsal_scorecam(case: "Case") -> Tensor:
 
 def medsal_scorecam_of_some(case: "Case") -> Tensor:
     return medsal.explain(
-        case.net, case.image, _CLASS, "scorecam", layer=case.layer, share=0.45
+        case.net, case.image, _CLASS, "scorecam", layer=case.layer, share=0.4
     ).data
 
 

@@ -35,8 +35,8 @@ What to read off:
 - **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
   as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
   DenseNet121, which shows where the forward pass itself takes less than a few hundred.
-- **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's: a
-  few percent of its time for half of its peak. Of a network whose first layer takes most of the
+- **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's,
+  which takes some of its time. Of a network whose first layer takes most of the
   memory it can't come below the forward pass: its share of MONAI's peak is larger for ResNet18.
 - **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.4` asks for 40 %
   of them and predicts the other scores from these (see `medsal.ScoreCAM`): an approximation, which
@@ -44,7 +44,7 @@ What to read off:
 - **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in
   DenseNet121 with windows of a quarter, not much is saved; through instance or group norms and in
   transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
-  see `medsal.Occlusion` for what that gained on the demo network.
+  less time on a trained network, more where everything matters, as the table of options shows.
 
 {tables}
 

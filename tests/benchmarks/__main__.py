@@ -20,43 +20,43 @@ from tests.benchmarks.cost.table import Key, Row, key_of, rows
 PAGE = Path(__file__).parents[2] / "tutorials" / "cost.md"
 
 
+def stored(folder: Path | None, name: str) -> Any:
+    """What an earlier run has kept; None without one."""
+    path = folder and folder / name
+    return json.loads(path.read_text("utf-8")) if path and path.is_file() else None
+
+
+def keep(folder: Path | None, name: str, found: Any) -> None:
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(found, indent=1), "utf-8")
+
+
 def kept(folder: Path | None) -> dict[Key, Row]:
     """The rows of an earlier run."""
-    path = folder and folder / "rows.json"
-    if path is None or not path.is_file():
-        return {}
-    found = [Row(**each) for each in json.loads(path.read_text("utf-8"))]
+    found = [Row(**each) for each in stored(folder, "rows.json") or []]
     return {key_of(row): row for row in found}
-
-
-def keep(folder: Path, name: str, found: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(json.dumps(found, indent=1), "utf-8")
 
 
 def growth(asked: argparse.Namespace) -> dict[str, dict[str, Curve]]:
     """The curves, of an earlier run where there are some."""
-    path = asked.keep and asked.keep / "growth.json"
-    if path is None or not path.is_file():
-        measured = grown(asked)
-        if asked.keep:
-            keep(asked.keep, "growth.json", measured)
-        return measured
-    stored: dict[str, dict[str, Curve]] = json.loads(path.read_text("utf-8"))
-    return stored
+    found: dict[str, dict[str, Curve]] | None = stored(asked.keep, "growth.json")
+    if found is None:
+        found = grown(asked)
+        keep(asked.keep, "growth.json", found)
+    return found
 
 
 def agreement(asked: argparse.Namespace) -> list[Agreement]:
     """How far approximations agree, of an earlier run where there is one."""
-    path = asked.keep and asked.keep / "agreement.json"
-    if path is not None and path.is_file():
-        return [Agreement(**each) for each in json.loads(path.read_text("utf-8"))]
+    known = stored(asked.keep, "agreement.json")
+    if known is not None:
+        return [Agreement(**each) for each in known]
     found = []
     for each in agreements(asked):
         found.append(each)
         print(each, flush=True)
-    if asked.keep:
-        keep(asked.keep, "agreement.json", [asdict(each) for each in found])
+    keep(asked.keep, "agreement.json", [asdict(each) for each in found])
     return found
 
 
@@ -84,9 +84,8 @@ def main() -> None:
     for row in rows(asked, known):
         found.append(row)
         print(row, flush=True)
-        if asked.keep:
-            known[key_of(row)] = row
-            keep(asked.keep, "rows.json", [asdict(each) for each in known.values()])
+        known[key_of(row)] = row
+        keep(asked.keep, "rows.json", [asdict(each) for each in known.values()])
     if asked.page:
         measured = growth(asked)
         plot(measured, PAGE.parent / "images" / "cost.png")

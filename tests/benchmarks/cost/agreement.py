@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import medsal
 from medsal.demo.evaluate import load_network
 from medsal.demo.samples import LesionDataset
+from tests.benchmarks.cost.measure import correlation
 
 # For each method: the options, beside the full map.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -101,6 +102,5 @@ def _timed(
 
 def _correlations(a: Tensor, b: Tensor) -> list[float]:
     """Of each map with its other; of maps that are the same everywhere, none."""
-    both = zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)
-    found = [torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1] for x, y in both]
-    return [float(each) for each in found if not each.isnan()]
+    found = map(correlation, a.flatten(0, 1), b.flatten(0, 1))
+    return [each for each in found if each is not None]

@@ -64,7 +64,8 @@ compare(both, classes=names)
 
 # %%
 for j, index in enumerate((CAT, DOG)):
-    print(animate(both, f"{names[index]}.gif", target=j, title=names[index]))
+    film = animate(both, f"{names[index]}.gif", target=j, classes=names, title=names[index])
+    print(film)
 
 # %% [markdown]
 # ## Why a dog, and not a cat?

@@ -29,7 +29,8 @@ def how_it_works() -> None:
     image = bundle.prepare(scan)
     for method in HOW:
         result = bundle.explain(scan, RING, method, image=image)
-        result.plot(title=method).savefig(IMAGES / f"how_{method}.png", dpi=90)
+        figure = result.plot(title=method, classes=bundle.classes)
+        figure.savefig(IMAGES / f"how_{method}.png", dpi=90)
     both = [bundle.explain(scan, [RING, BRIGHT], method, image=image) for method in HOW[1:]]
     compare(both, classes=bundle.classes).savefig(IMAGES / "how_classes.png", dpi=90)
 
@@ -42,7 +43,8 @@ def front_page() -> None:
         files = save_case([result], scan, folder, classes=bundle.classes, outputs=("png",))
         (picture,) = (path for path in files if path.suffix == ".png")
         picture.rename(IMAGES / "demo_gradcam.png")
-    animate(result, IMAGES / "demo_gradcam.gif", slices=36, seconds=5, dpi=60)
+    film = IMAGES / "demo_gradcam.gif"
+    animate(result, film, classes=bundle.classes, slices=36, seconds=5, dpi=60)
 
 
 def cat_and_dog() -> None:

@@ -73,11 +73,13 @@ def load(path: Path, device: str | None) -> "Bundle":
 def say_prediction(bundle: "Bundle", scan: "Scan", result: "SaliencyMap") -> None:
     """The scan's name, and the class that the network predicts for it."""
     from medsal.outputs import class_logits
+    from medsal.view.words import explained
 
     typer.echo(f"{scan.name}")
     logits = class_logits(result.output)
     if logits is None or logits.shape[1] == 1:
-        typer.echo(f"  explained: {', '.join(map(repr, result.targets))}")
+        said = ", ".join(explained(each, bundle.classes) for each in result.targets)
+        typer.echo(f"  explained: {said}")
         return
     index = int(logits[0].argmax())
     name = f" ({bundle.classes[index]})" if index < len(bundle.classes) else ""

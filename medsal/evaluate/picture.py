@@ -9,7 +9,7 @@ from medsal.evaluate.finding import LARGE, SMALL
 from medsal.view.look import choose_plane, draw
 from medsal.view.page import TYPE, Box, Page, line_height, new_page, wrap
 from medsal.view.panel import Drawing, draw_plane, draw_signal
-from medsal.view.words import RESEARCH, named
+from medsal.view.words import RESEARCH, class_name, explained, named
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -61,7 +61,7 @@ def _tiles(check: Check) -> list[tuple[str, Drawing]]:
     if check.others is not None and check.others.maps:
         index = check.others.rank.index(max(check.others.rank))
         number = check.others.classes[index]
-        name = check.classes[number] if number < len(check.classes) else f"class {number}"
+        name = class_name(number, check.classes)
         shown.append((f"for {name} instead", check.others.maps[index]))
     first = draw(check.result)
     drawn = []
@@ -91,8 +91,8 @@ def _head(page: Page, check: Check) -> None:
     counted = [f"{outcomes.count(each)} {each}" for each in COLOURS if each in outcomes]
     title = f"Check of {named(check.result.method)}: {', '.join(counted)}"
     page.text(MARGIN, MARGIN, title, TITLE, weight="bold")
-    target = named(check.result.targets[0])
-    said = f"{target} · {check.result.model.name} · each map up to its own largest value"
+    target = explained(check.result.targets[0], check.classes)
+    said = f"Of {target} · {check.result.model.name} · each map up to its own largest value"
     page.text(MARGIN, MARGIN + line_height(TITLE), said, TEXT, color=page.ink.muted)
 
 

@@ -163,9 +163,8 @@ def save_case(
                         f"two maps would be written as {name}; write them into different folders"
                     )
                 made += writer.map(result, i, name, suffix)
-                title = f"{scan.name} \N{MIDDLE DOT} {label(target, classes)}"
                 if "png" in wanted:
-                    made += writer.figure(result, i, f"{stem}_saliency.png", {"title": title})
+                    made += writer.figure(result, i, f"{stem}_saliency.png", {"title": scan.name})
         made += _seen(stage, results, scan) if "nifti" in wanted else []
         if "mrb" in wanted and scan.kind != "picture":
             made += writer.scene(results, f"{scan.name}.mrb")

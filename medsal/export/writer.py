@@ -72,7 +72,7 @@ class Writer:
         self, result: SaliencyMap, target: int, name: str, options: dict[str, Any]
     ) -> list[Path]:
         """One target's figure, on the scale of all targets."""
-        options = {"scale": shared_scale(result), **options}
+        options = {"scale": shared_scale(result), "classes": self.classes, **options}
         figure = result.plot(target=target, **options)
         path = self.stage.path(name)
         figure.savefig(path, dpi=DOTS_PER_INCH, facecolor=figure.get_facecolor())

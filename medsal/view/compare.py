@@ -35,7 +35,6 @@ def compare(
     point: Any = None,
     share: str = "method",
     scale: Scale | float | int | str | None = None,
-    classes: Sequence[str] = (),
     title: str | None = None,
     figure: matplotlib.figure.FigureBase | None = None,
     axes: Any = None,
@@ -52,7 +51,6 @@ def compare(
         share: who shares a scale: "method" = the maps of a method, whose values have one unit;
             "all"; or "none". The figure says which.
         scale: None = the largest magnitude of those who share; else as in `medsal.view.ortho`.
-        classes: the names of the model's classes.
         title: None = the file's name.
         figure: a figure or subfigure to fill; None = a new one, of fitting size.
         axes: matplotlib Axes to draw the maps in instead, as many as there are maps.
@@ -70,18 +68,19 @@ def compare(
         raise LookupError(f"expected share as one of {', '.join(map(repr, SHARES))}, got {share!r}")
     results = [results] if isinstance(results, SaliencyMap) else list(results)
     options: dict[str, Any] = {**look, "title": title, "crosshair": crosshair}
-    views = {key: options.pop(key) for key in ("channel", "rows_first") if key in options}
+    views = {
+        key: options.pop(key) for key in ("channel", "rows_first", "classes") if key in options
+    }
     pairs = [(each, k) for each in results for k in range(len(each.targets))]
     scenes = [scene(each, k, **views) for each, k in pairs]
     _check_one_case(scenes)
-    names = [words.class_name(each.targets[k], classes) for each, k in pairs]
     scales = _scales(scenes, share, scale)
     drawn = [
         draw_scene(each, point=point, scale=on, **options)
         for each, on in zip(scenes, scales, strict=True)
     ]
     drawn = [dataclasses.replace(each, focus=_strongest(drawn).focus) for each in drawn]
-    rows = _rows(drawn, names, plane)
+    rows = _rows(drawn, plane)
     if axes is not None:
         return fill_axes(rows, axes)
     return fill_gallery(_barred(rows, share), _said(rows, share), drawn[0].dark, figure)
@@ -118,15 +117,15 @@ def _strongest(drawn: Sequence[Drawing]) -> Drawing:
     return max(first, key=lambda each: max(each.scene.high, -each.scene.low))
 
 
-def _rows(drawn: Sequence[Drawing], names: Sequence[str], plane: str | int | None) -> list[Row]:
+def _rows(drawn: Sequence[Drawing], plane: str | int | None) -> list[Row]:
     """A row for each method, in the order in which they came."""
     grid, radiological = drawn[0].scene.grid, drawn[0].radiological
     along = None if grid.axes == 1 else choose_plane(grid, plane, radiological)
     groups: dict[str, list[Tile]] = {}
-    for each, name in zip(drawn, names, strict=True):
+    for each in drawn:
         low, high = each.shade.low, each.shade.high
         said = "empty map" if each.shade.empty else f"raw {words.span(low, high)}"
-        tile = Tile(each, along, name, said)
+        tile = Tile(each, along, each.scene.target, said)
         groups.setdefault(words.asked(each.scene), []).append(tile)
     return [Row(tuple(tiles), heading) for heading, tiles in groups.items()]
 

@@ -29,6 +29,7 @@ class Look(TypedDict, total=False):
     radiological: bool
     channel: int | None
     rows_first: bool | None
+    classes: Sequence[str]
     dark: bool
 
 
@@ -38,10 +39,11 @@ def draw(
     target: int = 0,
     channel: int | None = None,
     rows_first: bool | None = None,
+    classes: Sequence[str] = (),
     **options: Any,
 ) -> Drawing:
     """One map of a result as it is to be drawn; see `medsal.view.ortho` for options and errors."""
-    return draw_scene(scene(result, target, channel, rows_first), **options)
+    return draw_scene(scene(result, target, channel, rows_first, classes), **options)
 
 
 def draw_scene(

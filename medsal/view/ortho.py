@@ -29,6 +29,7 @@ def ortho(
     crosshair: bool = True,
     channel: int | None = None,
     rows_first: bool | None = None,
+    classes: Sequence[str] = (),
     title: str | None = None,
     dark: bool = True,
     figure: matplotlib.figure.FigureBase | None = None,
@@ -60,6 +61,7 @@ def ortho(
             of a signal).
         rows_first: a picture's first axis is its rows. None = true without an affine, torch's way
             (c, rows, columns); false with one, the way of MONAI's readers (c, x, y).
+        classes: the names of the model's classes, for the heading.
         title: None = the file's name.
         dark: black ground; else white.
         figure: a figure or subfigure to fill; None = a new one, of fitting size.
@@ -88,6 +90,7 @@ def ortho(
         radiological=radiological,
         channel=channel,
         rows_first=rows_first,
+        classes=classes,
         dark=dark,
     )
     if axes is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from medsal.origin import Origin
 from medsal.result import SaliencyMap
+from medsal.targets import ClassScore, Predicted
+from medsal.types import Target
 from medsal.view.planes import Focus, Grid, patient_grid, plain_grid
-from medsal.view.words import cell_size, file_name, named
+from medsal.view.words import cell_size, explained, file_name, named
 
 Array = NDArray[Any]
 
@@ -30,6 +33,7 @@ class Scene:
         high: largest raw value among the voxels seen.
         peak: turned index of the largest magnitude; None for an empty map.
         own: the grid is that of the file, not one that transforms made of it.
+        predicted: the target is the class that the model predicts.
     """
 
     grid: Grid
@@ -43,6 +47,7 @@ class Scene:
     name: str
     method: str
     target: str
+    predicted: bool
     model: str
     layer: str
     cells: str
@@ -55,9 +60,13 @@ class Scene:
 
 
 def scene(
-    result: SaliencyMap, target: int = 0, channel: int | None = None, rows_first: bool | None = None
+    result: SaliencyMap,
+    target: int = 0,
+    channel: int | None = None,
+    rows_first: bool | None = None,
+    classes: Sequence[str] = (),
 ) -> Scene:
-    """One sample and one target of a result.
+    """One sample and one target of a result; classes have the names that are given.
 
     Raises:
         ValueError: the result holds several samples, or its axes are not 1 to 3.
@@ -69,7 +78,7 @@ def scene(
     seen = None if result.seen is None else grid.turn(_numpy(result.seen[0, 0])).astype(bool)
     low, high, peak, seen = _range(saliency, seen)
     image, words = _image(result.image[0], grid, channel)
-    targets = result.target if isinstance(result.target, tuple) else (result.target,)
+    asked = result.targets[min(target, len(result.targets) - 1)]
     layers = result.layer if isinstance(result.layer, tuple) else (result.layer or "",)
     origin = result.origins[0] if result.origins else Origin()
     own = _is_own(result, origin)
@@ -77,13 +86,21 @@ def scene(
         grid, saliency, image, seen, low, high, peak, own,
         name=file_name(origin.path),
         method=named(result.method),
-        target=named(targets[min(target, len(targets) - 1)]),
+        target=explained(asked, classes),
+        predicted=_is_predicted(asked, result.output),
         model=str(getattr(result.model, "name", "") or ""),
         layer=", ".join(layers),
         cells=cell_size(result.cells, result.cell_mm, grid, seen, own),
         channel=words,
         notes=tuple(result.notes),
     )  # fmt: skip
+
+
+def _is_predicted(target: Target, output: Any) -> bool:
+    """Whether a target is the class with the largest logit; a part of a segmentation never is."""
+    if not isinstance(target, ClassScore):
+        return False
+    return replace(target, activation="none") == Predicted().settled(output)
 
 
 def _check(result: SaliencyMap, target: int) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medsal.targets import Difference
+from medsal.outputs import Activation, Index
+from medsal.regions import Region
+from medsal.targets import ClassScore, Difference
 
 if TYPE_CHECKING:
     from medsal.view.planes import Focus, Grid, Plane
@@ -112,7 +114,8 @@ def convention(grid: Grid, planes: tuple[Plane, ...], radiological: bool) -> str
 
 def heading(scene: Scene) -> str:
     """How the map was asked: method, target, model, layer and the size of its cells."""
-    parts = [method(scene), f"target {scene.target}", scene.model, _layer(scene)]
+    of = f"predicted {scene.target}" if scene.predicted else scene.target
+    parts = [f"{method(scene)} of {of}", scene.model, _layer(scene)]
     return " · ".join(filter(None, parts))
 
 
@@ -132,14 +135,48 @@ def _layer(scene: Scene) -> str:
     return f"layer {scene.layer}" + (f", {scene.cells}" if scene.cells else "")
 
 
-def class_name(target: Any, classes: Sequence[str]) -> str:
-    """A target in words: "ring", "ring over bright", "class 2"."""
-    if isinstance(target, Difference):
-        return f"{class_name(target.a, classes)} over {class_name(target.b, classes)}"
-    index = getattr(target, "index", getattr(target, "channel", target))
-    if isinstance(index, int):
-        return classes[index] if 0 <= index < len(classes) else f"class {index}"
-    return named(target)
+def explained(thing: Any, classes: Sequence[str]) -> str:
+    """A target in words: "class 2 (ring), softmax", "largest component of class 1, 812 voxels".
+
+    One of the caller's own is called as it is named.
+    """
+    if isinstance(thing, Difference):
+        a, b = explained(thing.a, classes), explained(thing.b, classes)
+        return f"{a} {MINUS} ({b})" if isinstance(thing.b, Difference) else f"{a} {MINUS} {b}"
+    if isinstance(thing, ClassScore):
+        return class_name(thing.index, classes) + _activated(thing.activation)
+    if isinstance(thing, Region):
+        which = f"{_part(thing)} of {class_name(thing.channel, classes)}"
+        return which + _extent(thing) + _activated(thing.activation)
+    return class_name(thing, classes) if isinstance(thing, int) else named(thing)
+
+
+def class_name(index: Index, classes: Sequence[str]) -> str:
+    """A class, or one per sample, with the names that are known: "class 2 (ring)"."""
+    indices = (index,) if isinstance(index, int) else tuple(index)
+    known = [f"{i} ({classes[i]})" if 0 <= i < len(classes) else f"{i}" for i in indices]
+    return f"{'class' if len(known) == 1 else 'classes'} {', '.join(known)}"
+
+
+def _activated(activation: Activation) -> str:
+    return "" if activation == "none" else f", {activation}"
+
+
+def _part(region: Region) -> str:
+    if region.voxel is not None:
+        return f"voxel {tuple(region.voxel)}"
+    if region.component is None:
+        return "region"
+    if region.component == "largest":
+        return "largest component"
+    return f"component at {tuple(region.component)}"
+
+
+def _extent(region: Region) -> str:
+    if region.mask is None or region.voxel is not None:
+        return ""
+    count = int(region.mask.count_nonzero())
+    return f", {count} voxel{'' if count == 1 else 's'}"
 
 
 def peak(scene: Scene, focus: Focus) -> str:

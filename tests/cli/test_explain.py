@@ -5,13 +5,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
+import medsal
 from medsal.cli import main
+from medsal.cli.terminal import say_prediction
 
 
 @pytest.fixture
@@ -184,3 +188,11 @@ def test_the_script_for_slicer_is_printed_or_written(run, tmp_path: Path) -> Non
     assert (tmp_path / "view.py").read_text() == said
     (tmp_path / "view.py").write_text("mine")
     refused(run("slicer", "-o", tmp_path / "view.py"), "not written over")
+
+
+def test_what_a_segmentation_explains_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    net, image = torch.nn.Conv3d(1, 2, 1), torch.rand(1, 1, 4, 4, 4)
+    result = medsal.explain(net, image, medsal.Region(1, torch.ones(4, 4, 4)), "gradient")
+    named = SimpleNamespace(classes=("background", "spleen"), name="organs")
+    say_prediction(named, named, result)
+    assert capsys.readouterr().out == "organs\n  explained: region of class 1 (spleen), 64 voxels\n"

@@ -133,6 +133,8 @@ def test_it_is_written_with_a_picture_for_any_axes(size: tuple[int, ...], tmp_pa
     found = check(
         net, torch.rand(1, 1, *size), GradCAM(), repeats=2, random_maps=2, classes=("a", "b")
     )
+    said = [each.get_text() for each in found.plot().texts]
+    assert any(each.startswith(("Of class 0 (a) ·", "Of class 1 (b) ·")) for each in said)
     written = found.save(tmp_path / "out", "case")
     assert [path.name for path in written] == [
         "case_desc-gradcam_check.json",

@@ -166,19 +166,24 @@ def test_a_report_shows_what_check_left_of_this_model(tmp_path, result, source):
     assert "Summary.x" not in (out / "report.html").read_text("utf-8")
 
 
-def test_pictures_of_a_methods_targets_share_a_scale(tmp_path, result, source, monkeypatch):
+def test_pictures_of_a_methods_targets_share_a_scale_and_know_the_classes(
+    tmp_path, result, source, monkeypatch
+):
     two = medsal.explain(net(), torch.cat([result.image]), target=[0, 2], method="gradient")
     two = replace(two, affine=result.affine, origins=result.origins)
-    scales = []
+    scales, classes = [], []
     plot = medsal.SaliencyMap.plot
 
     def watch(self, **options):
         scales.append(options["scale"])
+        classes.append(options["classes"])
         return plot(self, **options)
 
     monkeypatch.setattr(medsal.SaliencyMap, "plot", watch)
     home = two.home()
-    export.save_case([home], scan.read(source), tmp_path / "out", outputs="png")
+    names, out = ("none", "bright", "ring"), tmp_path / "out"
+    export.save_case([home], scan.read(source), out, outputs="png", classes=names)
+    assert classes == [names] * 2
     largest = float(home.data.abs().max())
     assert [scale.top for scale in scales] == pytest.approx([largest] * 2)
     assert scales[0].words == "one scale for 2 maps"

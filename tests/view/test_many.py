@@ -92,7 +92,15 @@ def test_maps_of_a_method_share_a_scale_and_methods_do_not(spot):
     np.testing.assert_allclose(tops(figure), [6, 6, 4e-3, 4e-3], rtol=1e-6)  # the third is empty
     said = texts(figure)
     assert "one scale for each row: methods differ in their units" in said
-    for words in ("none", "bright", "class 2", "GradCAM", "GuidedBackprop", "raw 0 to 2", "max 6"):
+    for words in (
+        "class 0 (none)",
+        "class 1 (bright)",
+        "class 2",
+        "GradCAM",
+        "GuidedBackprop",
+        "raw 0 to 2",
+        "max 6",
+    ):
         assert words in said
     assert "empty map" in said
     np.testing.assert_allclose(tops(compare([one, other], share="all")), [6] * 4, rtol=1e-6)
@@ -127,7 +135,7 @@ def test_all_maps_are_shown_on_the_slice_through_the_strongest_peak(spot):
     for axes, value in zip(panels(figure), (0, 4), strict=True):
         assert image_of(axes, "saliency").get_array().max() == value
     assert "RAS (4.0, 5.0, 21.0) mm" in texts(figure)
-    assert "class 0 over class 1" in texts(figure)
+    assert "class 0 \N{MINUS SIGN} class 1" in texts(figure)
     assert image_of(panels(compare(both, point=(3, 9, 6)))[0], "saliency").get_array().max() == 2
 
 

@@ -104,8 +104,7 @@ def test_what_is_written(spot):
     for words in (
         "sub-01_T1w.nii.gz",
         "radiological: image left = patient right",
-        "GradCAM",
-        "ClassScore(index=1)",
+        "GradCAM of class 1 · DenseNet121",
         "layer features.norm5",
         "cells of 7.33 \N{MULTIPLICATION SIGN} 9.33 \N{MULTIPLICATION SIGN} 9 mm",
         "z = 6.0 mm · slice 3 of 9",
@@ -380,7 +379,8 @@ def test_several_targets(spot):
     both = torch.cat([result.data, result.data * 3], dim=1)
     result = replace(result, data=both, target=(ClassScore(0), ClassScore(1)))
     assert "max 6" in texts(ortho(result, target=1))
-    assert "ClassScore(index=1)" in texts(ortho(result, target=1))
+    assert "of predicted class 0" in texts(ortho(result))
+    assert "of class 1 (ring)" in texts(ortho(result, target=1, classes=["none", "ring"]))
 
 
 @pytest.mark.parametrize(

@@ -279,11 +279,11 @@ def test_a_browser_reads_the_raw_values_back(tmp_path):
     assert at["state"] == "ready"
     assert at["shown"] == "3"  # the scan, the map, what was not seen
     place = ", ".join(f"{x:.1f}" for x in (OBLIQUE @ [*AT, 1])[:3])
-    assert at["start"].startswith(f"RAS {place} mm · GradCAM, none: 2 raw, to within")
-    assert "GradCAM, ring: 0.8 raw" in at["other"]
+    assert at["start"].startswith(f"RAS {place} mm · GradCAM, class 0 (none): 2 raw, to within")
+    assert "GradCAM, class 1 (ring): 0.8 raw" in at["other"]
     values = results[1].data[0, 1] * seen[0, 0]
     peak = float(values.flatten()[values.abs().argmax()])
-    raw = float(re.search(r"GuidedBackprop, ring: (\S+) raw", at["noise"])[1])
+    raw = float(re.search(r"GuidedBackprop, class 1 \(ring\): (\S+) raw", at["noise"])[1])
     assert raw == pytest.approx(peak, rel=1e-3)
     top = float((results[1].data * seen).abs().max())
     assert float(at["cut"]) == pytest.approx(0.5 * top, rel=1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,8 +119,7 @@ def _pictures(
         return
     for entry in entries:
         lines = statements(entry.drawing)
-        title = f"{entry.drawing.title} · {entry.target}"
-        figure = fill_page(dataclasses.replace(entry.drawing, title=title))
+        figure = fill_page(entry.drawing)
         kind = "Slices" if entry.drawing.scene.grid.axes == 3 else "The image"
         alt = f"{kind} with the map over it, {entry.name}. {'. '.join(lines)}."
         yield _figure(figure, alt, f"{entry.name}: {'; '.join(lines)}")

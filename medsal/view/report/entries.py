@@ -15,11 +15,14 @@ from medsal.view.scene import scene
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One map of the report: how it is drawn, and its names."""
+    """One map of the report: how it is drawn, and what its method is called."""
 
     drawing: Drawing
     method: str
-    target: str
+
+    @property
+    def target(self) -> str:
+        return self.drawing.scene.target
 
     @property
     def name(self) -> str:
@@ -33,7 +36,7 @@ def gather(
     pairs = [(each, k) for each in results for k in range(len(each.targets))]
     if not pairs:
         raise ValueError("expected one result or more, got none")
-    scenes = [scene(each, k) for each, k in pairs]
+    scenes = [scene(each, k, classes=classes) for each, k in pairs]
     groups = [words.asked(each) for each in scenes]
     short = {words.asked(each): words.method(each) for each in scenes}
     names = short if len(set(short.values())) == len(short) else {each: each for each in short}
@@ -42,10 +45,6 @@ def gather(
         for group in short
     }
     return [
-        Entry(
-            draw_scene(each, scale=scales[group], title=title),
-            names[group],
-            words.class_name(result.targets[k], classes),
-        )
-        for each, group, (result, k) in zip(scenes, groups, pairs, strict=True)
+        Entry(draw_scene(each, scale=scales[group], title=title), names[group])
+        for each, group in zip(scenes, groups, strict=True)
     ]

@@ -4,14 +4,13 @@ import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.layers import modules_of, reject_lazy
+from medsal.probe.inventory import Inventory, alike, in_a_row, inventory_of
+from medsal.probe.layers import modules_of
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,19 @@ def card(model: nn.Module) -> ModelCard:
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
-    modules = modules_of(model)
-    reject_lazy(modules)
-    mark = _mark(modules)
+    mark = _mark(inventory_of(model))
     known = _cards.get(model)
     if known and known[0] == mark:
         return known[1]
-    new = ModelCard(type(model).__name__, _size(model), _sha256(_state(modules)))
+    new = ModelCard(type(model).__name__, _size(model), _sha256(_state(model)))
     _cards[model] = (mark, new)
     return new
 
 
-def _state(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, Tensor]:
+def _state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, each under its first name."""
     found: dict[int, tuple[str, Tensor]] = {}
-    for name, module in modules:
+    for name, module in modules_of(model):
         for store in (module._parameters, module._buffers):
             for key, each in store.items():
                 if each is not None and id(each) not in found:
@@ -68,31 +65,26 @@ def _state(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, Tensor]:
     return dict(found.values())
 
 
-def _mark(modules: Sequence[tuple[str, nn.Module]]) -> Any:
+def _mark(found: Inventory) -> Any:
     """What differs when the state does."""
-    owners = [(name, each) for name, each in modules if each._parameters or each._buffers]
-    names = [(name, *each._parameters.keys(), *each._buffers.keys()) for name, each in owners]
-    stores = (store.values() for _, each in owners for store in (each._parameters, each._buffers))
-    state = [each for each in chain.from_iterable(stores) if each is not None]
+    state = found.state
     # What is written to tensors of inference mode is not counted.
     counts = [-1 if each.is_inference() else each._version for each in state]
-    return names, [each.data_ptr() for each in state], counts, _samples(state, counts)
+    addresses = [each.data_ptr() for each in state]
+    return found.tree, found.keys, addresses, counts, _samples(state, -1 in counts)
 
 
-def _samples(state: Sequence[Tensor], counts: Sequence[int]) -> list[Any]:
+def _samples(state: Sequence[Tensor], uncounted: bool) -> list[Any]:
     """Of what may be written and is not counted: all of small tensors, samples of large ones."""
-    kinds: dict[Any, list[Tensor]] = {}
-    for each, count in zip(state, counts, strict=True):
-        kinds.setdefault((each.dtype, each.device, count < 0), []).append(each)
-    found: list[Any] = []
+    large = [each for each in state if each.numel() > _SMALL]
+    if uncounted:
+        large = [each for each in large if not each.is_inference()]
+    apart = set(map(id, large))
+    small = [each for each in state if id(each) not in apart]
     with torch.no_grad():
-        for (*_, uncounted), tensors in kinds.items():
-            most = inf if uncounted else _SMALL
-            small = [e if e.ndim == 1 else e.reshape(-1) for e in tensors if e.numel() <= most]
-            large = [_sample(each) for each in tensors if each.numel() > most]
-            found += [bits_of(torch.cat(small))] if small else []
-            found += [_bytes(torch.cat(large)).cpu().numpy().tobytes()] if large else []
-    return found
+        sums = [bits_of(in_a_row(row)) for row in alike(small)]
+        rows = [torch.cat(row) for row in alike(map(_sample, large))]
+        return [*sums, *(_bytes(each).cpu().numpy().tobytes() for each in rows)]
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -178,11 +178,8 @@ def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, bool]:
     return _on_grids.get(model, {}).get(key, {})
 
 
-def default_key(
-    modules: Sequence[tuple[str, nn.Module]], image: Tensor, kwargs: Mapping[str, Any]
-) -> Any:
+def default_key(tree: Sequence[Any], image: Tensor, kwargs: Mapping[str, Any]) -> Any:
     """What the default layer depends on: the modules, the image's shape, how the model is asked."""
     simple = bool | int | float | str | None
     asked = tuple((k, v if isinstance(v, simple) else type(v)) for k, v in sorted(kwargs.items()))
-    tree = hash(tuple([each for name, module in modules for each in (name, id(module))]))
-    return (tree, image.shape, asked)
+    return (hash(tuple(tree)), image.shape, asked)

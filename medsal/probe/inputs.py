@@ -15,7 +15,7 @@ def check_input(model: nn.Module, name: str | None, others: Mapping[str, Any]) -
         LookupError: when there is no such parameter; near names are given.
         ValueError: when it is among the other arguments.
     """
-    taken = _parameters(model)
+    taken = _parameters(model) if name or others else None
     if taken is None:
         return
     known, any_name = taken

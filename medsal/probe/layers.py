@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import is_lazy
 
 from medsal.probe.parts import Path, parts_of, split_name
 
@@ -169,23 +168,6 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
     visit("", model)
     return list(found.values())
-
-
-def reject_lazy(modules: Sequence[tuple[str, nn.Module]]) -> None:
-    """Refuse a model of which a lazy module has not been run yet.
-
-    Args:
-        modules: of the model, each with its dotted name, itself first.
-
-    Raises:
-        ValueError: when there is one.
-    """
-    for name, module in modules:
-        if any(each is not None and is_lazy(each) for each in module._parameters.values()):
-            raise ValueError(
-                f"expected a model that has all its parameters, got a lazy one in {name!r}; "
-                f"run {type(modules[0][1]).__name__} once on an image of the right shape"
-            )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from medsal.probe.default import (
 from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
+from medsal.probe.inventory import Inventory, inventory_of
 from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
 from medsal.probe.replay import CleanPass
@@ -224,8 +225,8 @@ class Probe:
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
         lay.reject_script(self.model)
-        with visiting(self.model) as modules, torch.set_grad_enabled(gradients):
-            key = self._key(image, modules)
+        with visiting(self.model) as found, torch.set_grad_enabled(gradients):
+            key = self._key(image, found)
             known = [*names] if names else remembered_default(self.model, key)
 
             def run() -> list[Tapped]:
@@ -285,9 +286,9 @@ class Probe:
             return self.model(image, **self.forward_kwargs)
         return self.model(**{**self.forward_kwargs, self.input: image})
 
-    def _key(self, image: Image, modules: Sequence[tuple[str, nn.Module]] = ()) -> Any:
-        found = modules or lay.modules_of(self.model)
-        return default_key(found, image, {**self.forward_kwargs, "": self.input})
+    def _key(self, image: Image, found: Inventory | None = None) -> Any:
+        tree = (found or inventory_of(self.model)).tree
+        return default_key(tree, image, {**self.forward_kwargs, "": self.input})
 
     def _pass(self, image: Image, key: Any = None) -> Pass:
         return Pass(self.model, plain(image), self._asked, key or self._key(image))

@@ -285,10 +285,11 @@ class Pass:
                 self.seen.note(name, module, inputs, output)
             return watch(name, module, inputs, output)
 
-        modules = [(k, m) for k, m in modules_of(self.model) if k]
         if names and all(name in self._on_grids for name in names):
-            meant = {id(named_layer(self.model, name)[0]) for name in names}
-            modules = [(k, m) for k, m in modules if id(m) in meant]
+            meant = [(split_name(name)[0], named_layer(self.model, name)[0]) for name in names]
+            modules = [*{id(module): (name, module) for name, module in meant}.values()]
+        else:
+            modules = [(name, module) for name, module in modules_of(self.model) if name]
         with watching(modules, noting), sparing_later() as self._spare:
             yield self._spare
 

@@ -1,8 +1,9 @@
 """The visit: evaluation mode and frozen parameters inside, everything as before outside."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medsal.probe.holding import Stay, held
-from medsal.probe.layers import modules_of, reject_lazy
+from medsal.probe.inventory import Inventory, alike, in_a_row, inventory_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -32,7 +33,7 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def visiting(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
+def visiting(model: nn.Module) -> Iterator[Inventory]:
     """Evaluation mode and frozen parameters inside; every trace removed outside.
 
     Restores, also after an exception: the mode of each module, the flag of each parameter, buffers
@@ -40,49 +41,38 @@ def visiting(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
     the random number generators.
 
     Yields:
-        Each module with its dotted name.
+        What the model is made of.
 
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
-    named = modules_of(model)
-    modules = [module for _, module in named]
-    parameters = _parameters(modules)
-    reject_lazy(named)
-    owners = {id(each): each for each in modules} | parameters
+    found = inventory_of(model)
+    owners = {id(each): each for each in chain[Any](found.modules, found.parameters)}
     with ExitStack() as leaving:
         with torch.inference_mode(False), torch.no_grad():
-            leaving.enter_context(held(owners, partial(_arrive, modules, parameters)))
-        for device in {torch.device("cpu")}.union(each.device for each in parameters.values()):
+            leaving.enter_context(held(owners, partial(_arrive, found)))
+        for device in {torch.device("cpu")}.union(each.device for each in found.parameters):
             leaving.enter_context(_same_random(device))
-        if any("_orig_mod" in m._modules or vars(m).get("_compiled_call_impl") for m in modules):
+        if any(map(_is_compiled, found.modules)):
             # Compiled parts show no layers and no activations.
             leaving.enter_context(held({"compiler": torch.compiler}, _force_eager))
         with torch.inference_mode(False), torch.enable_grad():
-            yield named
+            yield found
 
 
-def _parameters(modules: Sequence[nn.Module]) -> dict[int, nn.Parameter]:
-    """Each parameter once, by its id."""
-    return {
-        id(each): each
-        for module in modules
-        for each in module._parameters.values()
-        if each is not None
-    }
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or bool(module.__dict__.get("_compiled_call_impl"))
 
 
-def _arrive(
-    modules: Sequence[nn.Module],
-    parameters: Mapping[int, nn.Parameter],
-    stay: Stay,
-    fresh: Collection[int],
-) -> None:
-    modules = [each for each in modules if id(each) in fresh]
+def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
+    modules = [each for each in found.modules if id(each) in fresh]
+    parameters = [each for each in found.parameters if id(each) in fresh]
     _hold(stay, "training", [each for each in modules if hasattr(each, "training")])
-    flagged = [p for key, p in parameters.items() if key in fresh and not p.is_inference()]
-    _hold(stay, "requires_grad", flagged)
-    others = [each for each in modules if not _is_plain(each)]
+    _hold(stay, "requires_grad", [each for each in parameters if not each.is_inference()])
+    # Then the forward pass gets copies of what each module has.
+    odd = any(each.is_inference() for each in found.state)
+    odd |= any(each.requires_grad for each in found.buffers)
+    others = [each for each in modules if odd or not _is_plain(each)]
     for module in others:
         if isinstance(module, torch.jit.ScriptModule):
             stay.undo.append(_hold_script(module, stay))
@@ -115,50 +105,39 @@ _plain: set[tuple[type, int]] = set()
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own."""
+    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own.
+
+    None that has hooks, tensors of inference mode, or buffers with a gradient.
+    """
     if module._forward_hooks or module._forward_pre_hooks:
         return False
-    kind = (type(module), len(vars(module)))
+    kind = (type(module), len(module.__dict__))
     if kind not in _plain:
         if not kind[0].__module__.startswith("torch.nn.modules."):
             return False
         if any(isinstance(each, Tensor) for each in vars(module).values()):
             return False
         _plain.add(kind)
-    if any(each is not None and each.is_inference() for each in module._parameters.values()):
-        return False
-    buffers = [each for each in module._buffers.values() if each is not None]
-    return not any(each.is_inference() or each.requires_grad for each in buffers)
+    return True
 
 
 def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
-    """Note what buffers hold, and write it back where the forward pass has changed it.
-
-    In one row for each type: hundreds of small copies take much longer.
-    """
+    """Note what buffers hold, and write it back where the forward pass has changed it."""
     before = [(each._buffers, dict(each._buffers)) for each in modules]
-    kinds: dict[Any, list[Tensor]] = {}
-    for _, buffers in before:
-        for each in buffers.values():
-            if each is not None:
-                kinds.setdefault((each.dtype, each.device), []).append(each)
-    rows = [(tensors, _in_a_row(tensors)) for tensors in kinds.values()]
+    held_back = [e for _, buffers in before for e in buffers.values() if e is not None]
+    rows = [(tensors, in_a_row(tensors)) for tensors in alike(held_back)]
 
     def restore() -> None:
         for store, buffers in before:
             _put_back(store, buffers)
         with torch.no_grad():
             for tensors, row in rows:
-                if not torch.equal(_in_a_row(tensors).view(torch.uint8), row.view(torch.uint8)):
+                if not torch.equal(in_a_row(tensors).view(torch.uint8), row.view(torch.uint8)):
                     parts = torch.split(row, [each.numel() for each in tensors])
                     for each, part in zip(tensors, parts, strict=True):
                         each.copy_(part.view(each.shape))
 
     stay.undo.append(restore)
-
-
-def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in tensors])
 
 
 def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:
@@ -221,7 +200,11 @@ def _same_random(device: torch.device) -> AbstractContextManager[None]:
 def _put_back(
     store: dict[str, Any], before: dict[str, Any], concerns: Callable[[Any], bool] = lambda _: True
 ) -> None:
-    if store.keys() == before.keys() and all(map(is_, store.values(), before.values())):
+    if (
+        len(store) == len(before)
+        and all(map(is_, store, before))
+        and all(map(is_, store.values(), before.values()))
+    ):
         return
     # Entry by entry: someone else's forward pass may be reading.
     for name in [name for name in store if name not in before and concerns(store[name])]:

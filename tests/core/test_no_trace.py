@@ -355,10 +355,13 @@ class Mean(torch.nn.Module):
         return x.flatten(2).mean(2)
 
 
-def test_a_lazy_network_is_refused_and_one_that_was_run_is_not() -> None:
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_lazy_network_is_refused_and_one_that_was_run_is_not(affine: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = torch.nn.Sequential(torch.nn.LazyConv2d(2, 3), torch.nn.LazyBatchNorm2d(), Mean())
+        # Without weights of its own, a lazy batch norm still lacks its statistics.
+        last = torch.nn.LazyBatchNorm2d(affine=affine), Mean()
+        model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), *last)
     with pytest.raises(ValueError, match="run Sequential once"):
         medsal.explain(model, image(2))
     model(image(2))

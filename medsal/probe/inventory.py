@@ -1,0 +1,97 @@
+"""What a model is made of, told quickly: each call looks, as models change between calls."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from medsal.probe.layers import modules_of
+
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """What a model is made of.
+
+    Attributes:
+        modules: each once, the model itself first.
+        parameters: of all of them; one that is shared comes more than once.
+        buffers: likewise.
+        tree: what is the same when the modules are, under the same names.
+        keys: what is the same when the names of parameters and buffers are.
+    """
+
+    modules: Sequence[nn.Module]
+    parameters: Sequence[nn.Parameter]
+    buffers: Sequence[Tensor]
+    tree: Any
+    keys: Any
+
+    @property
+    def state(self) -> list[Tensor]:
+        """All parameters and buffers."""
+        return [*self.parameters, *self.buffers]
+
+
+def inventory_of(model: nn.Module) -> Inventory:
+    """Look through a model.
+
+    Raises:
+        ValueError: when a lazy module has not been run yet.
+    """
+    # Hundreds of modules: comprehensions, and no work for each. What another thread may write
+    # meanwhile is read in one go.
+    modules, level = {id(model): model}, [model]
+    tree: list[Any] = []
+    while level:
+        parents = [each for each in level if each._modules]
+        entries = [*chain.from_iterable([each._modules.items() for each in parents])]
+        tree += [(name, id(child)) for name, child in entries]
+        tree += [len(each._modules) for each in parents]
+        found = {id(child): child for _, child in entries if child is not None}
+        level = [child for key, child in found.items() if key not in modules]
+        modules |= found
+    all_modules = [*modules.values()]
+    parameters, parameter_keys = _entries([each._parameters for each in all_modules])
+    buffers, buffer_keys = _entries([each._buffers for each in all_modules])
+    kinds = set(map(type, chain[Any](parameters, buffers)))
+    if any(issubclass(kind, _UNINITIALIZED) for kind in kinds):
+        _reject_lazy(model)
+    return Inventory(all_modules, parameters, buffers, tree, (parameter_keys, buffer_keys))
+
+
+def _entries(stores: Sequence[Any]) -> tuple[list[Any], Any]:
+    """What stores hold, and under which names: those of each, and how many."""
+    entries = [*chain.from_iterable([each.items() for each in stores if len(each)])]
+    return [each for _, each in entries if each is not None], (
+        [key for key, _ in entries],
+        [len(each) for each in stores],
+    )
+
+
+def _reject_lazy(model: nn.Module) -> None:
+    for name, module in modules_of(model):
+        state = (*module._parameters.values(), *module._buffers.values())
+        if any(isinstance(each, _UNINITIALIZED) for each in state):
+            raise ValueError(
+                f"expected a model that has all its parameters, got a lazy one in {name!r}; "
+                f"run {type(model).__name__} once on an image of the right shape"
+            )
+
+
+def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Tensors in groups of one type on one device."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for each in tensors:
+        kinds.setdefault((each.dtype, each.device), []).append(each)
+    return [*kinds.values()]
+
+
+def in_a_row(tensors: Iterable[Tensor]) -> Tensor:
+    """What tensors of one type on one device hold: hundreds of small copies take much longer."""
+    return torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in tensors])

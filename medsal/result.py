@@ -50,6 +50,8 @@ class SaliencyMap:
         model: which model it was.
         cell_mm: the width of the layer's cells on the network's grid [mm]; None where it has no mm.
         pipeline: the bundle that it was made with; None where there was none.
+        input: the parameter of the forward pass that took the image; None = the first one.
+        forward_kwargs: its other arguments, by name; None where they are not known.
     """
 
     data: Map
@@ -66,6 +68,8 @@ class SaliencyMap:
     model: ModelCard
     cell_mm: tuple[float, ...] | None = None
     pipeline: Pipeline | None = None
+    input: str | None = None
+    forward_kwargs: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         grid = " x ".join(map(str, self.data.shape[2:]))
@@ -97,6 +101,7 @@ class SaliencyMap:
             affine=self.affine[i] if several and self.affine is not None else self.affine,
             seen=None if self.seen is None else self.seen[i][None],
             origins=(self.origins[i],),
+            forward_kwargs=sample_output(self.forward_kwargs, i, n),
         )
 
     @property
@@ -182,7 +187,7 @@ def map_targets(target: Any, change: Callable[[Target], Target]) -> Any:
 
 
 def sample_output(output: Any, i: int, n: int) -> Any:
-    """One sample of a model's output for ``n``, with its axis of samples."""
+    """One sample of what a model gave or was given for ``n``, with its axis of samples."""
     if isinstance(output, Tensor):
         return output[i][None] if output.ndim and len(output) == n else output
     if isinstance(output, Mapping):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from medsal.explain import explain
 from medsal.export.sidecar import circumstances, file_hash, map_hash
@@ -59,6 +61,25 @@ class Recipe:
         found: Target = read_spelled(self.said["Target"])
         return found
 
+    def forward(self, device: torch.device) -> dict[str, Any]:
+        """Which parameter takes the image, and the other arguments, as `medsal.explain` has them.
+
+        Args:
+            device: where the arguments' tensors are to be.
+
+        Raises:
+            ValueError: when an argument can't be spelled in a sidecar.
+        """
+        said = self.said.get("Forward") or {"Image": None, "Arguments": {}}
+        given = {}
+        for name, each in said["Arguments"].items():
+            try:
+                given[name] = read_spelled(each)
+            except ValueError as error:
+                raise ValueError(f"{self.path.name}: argument {name!r}: {error}") from None
+        given = tree_map_only(Tensor, lambda tensor: tensor.to(device), given)
+        return {"input": said["Image"], "forward_kwargs": given}
+
     def check_scan(self, path: str | Path) -> None:
         """Refuse another file than the map was made from.
 
@@ -107,7 +128,7 @@ class Recipe:
             ValueError: when the image's file or the model are others, or the sidecar can't hold
                 what the map was made with.
         """
-        found = explain(model, image, self.target, self.method)
+        found = explain(model, image, self.target, self.method, **self.forward(image.device))
         self.check_model(found.model)
         if found.origins[0].path is not None:
             self.check_scan(found.origins[0].path)

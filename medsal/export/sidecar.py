@@ -59,6 +59,7 @@ def sidecar(
         },
         "Layer": _layer(result),
         "Model": dataclasses.asdict(result.model),
+        "Forward": _forward(result),
         "Bundle": _bundle(result),
         **circumstances(result),
         "Prediction": _prediction(result.output, classes),
@@ -91,6 +92,13 @@ def _method(method: Any) -> dict[str, Any]:
         **spelled(method),
         "Reference": getattr(method, "source", None),
     }
+
+
+def _forward(result: SaliencyMap) -> dict[str, Any] | None:
+    if result.forward_kwargs is None:
+        return None
+    given = {name: spelled(each) for name, each in result.forward_kwargs.items()}
+    return {"Image": result.input, "Arguments": given}
 
 
 def _bundle(result: SaliencyMap) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Methods and targets as JSON, and back: the class, and each of its parameters.
+"""Methods, targets and arguments as JSON, and back: the class, and each of its parameters.
 
 What has no spelling, such as a function of the caller's own, is described, and refused on the way
 back.
@@ -24,13 +24,15 @@ KEPT = 4096
 
 
 def spelled(value: Any) -> Any:
-    """A method, a target or a parameter, as JSON holds it."""
+    """A method, a target, a parameter or an argument, as JSON holds it."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else {"Float": repr(value)}
     if isinstance(value, tuple | list):
         return [spelled(each) for each in value]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {"Mapping": {name: spelled(each) for name, each in value.items()}}
     if isinstance(value, Tensor):
         return _tensor(value.detach().cpu().as_subclass(Tensor))
     if isinstance(value, (Method, *TARGETS)):
@@ -61,6 +63,8 @@ def read_spelled(value: Any, layer: Any = None) -> Any:
         return float(value["Float"])
     if "Tensor" in value:
         return _read_tensor(value["Tensor"])
+    if "Mapping" in value:
+        return {name: read_spelled(each, layer) for name, each in value["Mapping"].items()}
     if "Class" not in value:
         raise ValueError(
             f"a sidecar can't hold {value.get('Unspelled', value)}, so its map is not made again "
@@ -91,14 +95,15 @@ def _subclasses(of: type) -> Iterator[type]:
 
 
 def _tensor(value: Tensor) -> dict[str, Any]:
-    array = np.ascontiguousarray(value.float() if value.is_floating_point() else value)
-    packed = np.packbits(array) if array.dtype == bool else array
+    # NumPy has no bfloat16.
+    data = value.contiguous().flatten().view(torch.uint8).numpy()
     said: dict[str, Any] = {
-        "DType": str(array.dtype),
-        "Shape": list(array.shape),
-        "SHA256": hashlib.sha256(array.tobytes()).hexdigest(),
+        "DType": str(value.dtype).removeprefix("torch."),
+        "Shape": list(value.shape),
+        "SHA256": hashlib.sha256(data.tobytes()).hexdigest(),
     }
-    if array.dtype == bool or array.size <= KEPT:
+    if value.dtype == torch.bool or value.numel() <= KEPT:
+        packed = np.packbits(data) if value.dtype == torch.bool else data
         said["Data"] = base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode("ascii")
     return {"Tensor": said}
 
@@ -107,12 +112,16 @@ def _read_tensor(said: Mapping[str, Any]) -> Tensor:
     shape, kind = tuple(said["Shape"]), said["DType"]
     if "Data" not in said:
         raise ValueError(
-            f"the sidecar names a tensor of the shape {shape}, SHA-256 {said['SHA256'][:12]}..., "
-            f"which is too large to be in it; make the map in Python, with that tensor"
+            f"the sidecar names a tensor of the shape {shape}, {kind}, SHA-256 "
+            f"{said['SHA256'][:12]}..., which is too large to be in it; make the map in Python, "
+            f"with that tensor"
         )
     data = zlib.decompress(base64.b64decode(said["Data"]))
     if kind == "bool":
         count = int(np.prod(shape))
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count)
         return torch.from_numpy(bits.astype(bool).reshape(shape))
-    return torch.from_numpy(np.frombuffer(data, kind).reshape(shape).copy())
+    dtype = getattr(torch, kind)
+    # There is no view of an empty buffer.
+    flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return flat.reshape(shape)

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,9 @@ class Bundle:
         method: str | Explainer = "gradcam",
         layer: str | None = None,
         image: MetaTensor | None = None,
+        *,
+        input: str | None = None,
+        forward_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> SaliencyMap:
         """The map of a scan; it knows the file that came in, so that `home` finds its grid.
@@ -116,11 +119,20 @@ class Bundle:
             method: as in `medsal.explain`.
             layer: as in `medsal.explain`.
             image: the scan as `prepare` gave it, where several maps are made of it.
+            input: as in `medsal.explain`.
+            forward_kwargs: as in `medsal.explain`.
             **options: of the method.
         """
         image = self.prepare(scan) if image is None else image
         chosen = over_windows(self.inferer, configured(method, layer, options), image.shape[2:])
-        result = explain(self.network, image, for_head(target, self.multilabel), chosen)
+        result = explain(
+            self.network,
+            image,
+            for_head(target, self.multilabel),
+            chosen,
+            input=input,
+            forward_kwargs=forward_kwargs,
+        )
         return self._of(scan, result)
 
     def check(
@@ -160,8 +172,9 @@ class Bundle:
         recipe.check_scan(scan.path)
         recipe.check_pipeline(self.pipeline)
         target, method = recipe.target, recipe.method
+        forward = recipe.forward(self.device)
         recipe.check_model(Probe(self.network, target).card())
-        return recipe.placed(self.explain(scan, target, method))
+        return recipe.placed(self.explain(scan, target, method, **forward))
 
     def _of(self, scan: Scan, result: SaliencyMap) -> SaliencyMap:
         """The result, which knows the file that came in, and this bundle."""

@@ -69,6 +69,21 @@ def test_scan_and_bundle_are_found_beside(run, bundle, scan, sidecar, tmp_path) 
     assert (sidecar.parent / "again" / f"{STEM}.nii.gz").exists()
 
 
+def test_the_arguments_of_the_forward_pass_are_given_again(run, bundle, scan, sidecar) -> None:
+    said = json.loads(sidecar.read_text())
+
+    def again(image: str, arguments: dict[str, object]) -> tuple[int, str, str]:
+        said["Forward"] = {"Image": image, "Arguments": arguments}
+        sidecar.write_text(json.dumps(said))
+        return run("explain", bundle, scan, "--from-sidecar", sidecar)
+
+    status, out, _ = again("x", {})
+    assert (status, "bit for bit" in out) == (0, True)
+    for outcome in (again("y", {}), again("x", {"context": {"Unspelled": "my.Context"}})):
+        assert (outcome[0], outcome[2].count("\n")) == (2, 1)
+    assert "argument 'context': a sidecar can't hold my.Context" in outcome[2]
+
+
 def test_another_scan_or_bundle_is_one_line(run, bundle, scan, sidecar, tmp_path) -> None:
     def refused(words: str, *arguments: object) -> None:
         status, _, err = run("explain", *arguments, "--from-sidecar", sidecar, "-o", tmp_path / "n")

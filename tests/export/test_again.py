@@ -63,6 +63,23 @@ def test_a_region_comes_back_with_its_mask_and_activation():
     assert torch.equal(region.mask, mask)
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+)
+@pytest.mark.parametrize("shape", [(), (3, 5), (0, 2)])
+def test_tensors_come_back_to_the_bit(kind, shape):
+    tensor = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tensor = (300 * tensor).to(kind)
+    again = there_and_back(tensor)
+    assert (again.dtype, again.shape) == (tensor.dtype, tensor.shape)
+    assert torch.equal(again, tensor)
+
+
+def test_mappings_come_back_with_all_in_them():
+    value = {"steps": 3, "guide": {"weight": float("inf"), "name": None, "parts": (1, True)}}
+    assert there_and_back(value) == value
+
+
 def test_what_has_no_spelling_is_refused():
     def mine(output):
         return output[:, 0]
@@ -71,6 +88,8 @@ def test_what_has_no_spelling_is_refused():
         there_and_back(mine)
     with pytest.raises(ValueError, match="can't hold"):
         there_and_back(medsal.Difference(mine, 0))
+    with pytest.raises(ValueError, match="can't hold"):
+        there_and_back({1: "a number as a name"})
     large = medsal.ExpectedGradients(references=torch.rand(2, 1, 20, 20, 20))
     with pytest.raises(ValueError, match=r"\(2, 1, 20, 20, 20\).*too large"):
         there_and_back(large)
@@ -136,6 +155,73 @@ def test_the_same_map_again(tmp_path, image, model, target, method, home):
     compared = recipe.compared(again)
     assert compared.identical
     assert "bit for bit" in str(compared)
+
+
+class Conditioned(torch.nn.Module):
+    """A network whose image is not its first argument, and whose score depends on the others."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = torch.nn.Conv3d(1, 3, 3)
+
+    def forward(self, context, volume, scale=None):
+        features = self.conv(volume).square().sum((2, 3, 4))
+        return features * context * scale["by"]
+
+
+def conditioned(image, context):
+    """A map of such a network, and the arguments that it was made with."""
+    given = {"context": context, "scale": {"by": 2.5}}
+    found = medsal.explain(
+        Conditioned(), image, 1, "gradient", input="volume", forward_kwargs=given
+    )
+    return dataclasses.replace(found, input="volume", forward_kwargs=given)
+
+
+def test_the_same_map_again_with_the_arguments_of_the_forward_pass(tmp_path, image):
+    before = conditioned(image, torch.tensor([[0.3, -7.0, 2.0]], dtype=torch.float64))
+    before.save(tmp_path / "map.nii.gz")
+    recipe = export.read_recipe(tmp_path / "map.json")
+    again = recipe.explain(Conditioned(), image)
+    assert recipe.compared(again).identical
+    said = recipe.said["Forward"]
+    assert said["Image"] == "volume"
+    context = said["Arguments"]["context"]["Tensor"]
+    assert (context["DType"], context["Shape"]) == ("float64", [1, 3])
+
+
+def test_a_sample_of_a_batch_is_made_again_with_its_own_arguments(tmp_path, image):
+    context = torch.tensor([[1.0, 1.0, 1.0], [0.3, -7.0, 2.0]])
+    both = conditioned(torch.cat([image, image]), context)
+    one = dataclasses.replace(both, affine=image.affine, origins=(medsal.Origin(),) * 2)[1]
+    one.save(tmp_path / "map.json")
+    again = export.read_recipe(tmp_path / "map.json").explain(Conditioned(), image.as_tensor())
+    torch.testing.assert_close(again.data, both.data[1:])
+    assert not torch.allclose(again.data, both.data[:1])
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        (
+            torch.rand(2, 3, 1000),
+            r"argument 'context'.*\(2, 3, 1000\), float32, SHA-256.*too large",
+        ),
+        (torch.nn.Identity(), r"argument 'context'.*can't hold .*Identity.*in Python"),
+    ],
+)
+def test_arguments_that_a_sidecar_can_not_hold_are_refused(tmp_path, image, argument, words):
+    made = medsal.explain(net(), image, 1, "gradient")
+    dataclasses.replace(made, forward_kwargs={"context": argument}).save(tmp_path / "map.json")
+    with pytest.raises(ValueError, match=words):
+        export.read_recipe(tmp_path / "map.json").explain(net(), image)
+
+
+def test_arguments_that_nobody_knows_are_not_made_up(tmp_path, image):
+    made = dataclasses.replace(medsal.explain(net(), image, 1), forward_kwargs=None)
+    made.save(tmp_path / "map.json")
+    assert export.read_recipe(tmp_path / "map.json").said["Forward"] is None
 
 
 def test_another_map_is_told(tmp_path, image):

@@ -2,14 +2,15 @@
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medsal.export.hot import SHARE
-from medsal.export.sidecar import file_hash, sidecar
+from medsal.export.sidecar import check_name, file_hash, sidecar
 from medsal.result import SaliencyMap
 from medsal.view import Interactive, report
+from medsal.view.words import explained, named
 
 
 def page(
@@ -18,6 +19,7 @@ def page(
     classes: Sequence[str] = (),
     written: str = "",
     share: float = SHARE,
+    checks: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> str:
     """Maps of one sample as one HTML file.
@@ -27,17 +29,22 @@ def page(
         classes: the names of the model's classes.
         written: the grid that the maps are on: ``"scan"`` or ``"network"``.
         share: of a map's maximum, from which on a voxel is in the hot region.
+        checks: what `medsal check` found, by "method, target".
         **options: of `medsal.view.report`.
 
     Raises:
         ValueError: no result, or several samples in one.
     """
-    made = [
-        sidecar(each, k, classes, written, share, options.get("checks"))
-        for each in results
-        for k in range(len(each.targets))
-    ]
-    return report(results, provenance=made, classes=classes, **options)
+    maps = [(each, k) for each in results for k in range(len(each.targets))]
+    made = [sidecar(each, k, classes, written, share) for each, k in maps]
+    for provenance in made:
+        del provenance["SanityChecks"]  # they have a part of the page to themselves
+    called = {
+        check_name(each, k, classes): f"{named(each.method)}, {explained(each.targets[k], classes)}"
+        for each, k in maps
+    }
+    found = {called.get(name, name): said for name, said in (checks or {}).items()}
+    return report(results, provenance=made, classes=classes, checks=found, **options)
 
 
 def kept_checks(

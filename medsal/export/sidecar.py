@@ -72,12 +72,15 @@ def sidecar(
         "HotRegions": _hot(result, target, share),
         "Units": "arbitrary: change of the score",
         "SeenFraction": 1.0 if result.seen is None else float(result.seen.double().mean()),
-        "SanityChecks": (checks or {}).get(
-            f"{result.method!r}, {label(result.targets[target], classes)}"
-        ),
+        "SanityChecks": (checks or {}).get(check_name(result, target, classes)),
         "Notes": list(result.notes),
         "CreatedUTC": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def check_name(result: SaliencyMap, target: int = 0, classes: Sequence[str] = ()) -> str:
+    """What the checks of a map are found by: "method, target"."""
+    return f"{result.method!r}, {label(result.targets[target], classes)}"
 
 
 def as_json(provenance: dict[str, Any]) -> str:

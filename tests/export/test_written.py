@@ -166,6 +166,21 @@ def test_a_report_shows_what_check_left_of_this_model(tmp_path, result, source):
     assert "Summary.x" not in (out / "report.html").read_text("utf-8")
 
 
+def test_a_report_shows_checks_once_and_says_in_words_of_what(tmp_path, result, source):
+    name = f"{result.method!r}, ring"
+    checks = {name: {"Passed": True, "Words": {"x": "It depends on the weights."}}}
+    asked = {"classes": ("none", "ring", "bright"), "checks": checks}
+    home, out = result.home(), tmp_path / "out"
+    export.save_case([home], scan.read(source), out, outputs=("html",), **asked)
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("It depends on the weights.") == 1
+    assert "Sanity checks and faithfulness: GradCAM, class 1 (ring)" in page
+    assert "SanityChecks" not in page
+    made = export.save_case([home], scan.read(source), out, outputs=("nifti",), **asked)
+    (path,) = (each for each in made if each.suffix == ".json")
+    assert json.loads(path.read_text("utf-8"))["SanityChecks"] == checks[name]
+
+
 def test_pictures_of_a_methods_targets_share_a_scale_and_know_the_classes(
     tmp_path, result, source, monkeypatch
 ):

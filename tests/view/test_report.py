@@ -253,6 +253,13 @@ def test_a_result_is_saved_as_a_report(tmp_path):
     assert 'known": false' in text
 
 
+def test_what_is_packed_into_a_text_is_not_written_out():
+    text = report(case()[0], provenance=[{"Mask": "A" * 9000, "Said": "B" * 400}] * 2)
+    assert f"{'A' * 60}... (9000 characters)" in text
+    assert "A" * 61 not in text
+    assert "B" * 400 in text
+
+
 @needs_browser
 def test_a_browser_reads_the_raw_values_back(tmp_path):
     seen = torch.ones(1, 1, 24, 28, 18, dtype=torch.bool)

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 SAID = 10  # numbers of a list that are written out
+LONGEST = 500  # characters of a text; a mask is packed into many more
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, name: str = "") -> str:
@@ -63,4 +64,5 @@ def _text(value: Any) -> str:
             return "; ".join(_text(each) for each in value)
         rest = f", and {len(value) - SAID} more" if len(value) > SAID else ""
         return ", ".join(_text(each) for each in value[:SAID]) + rest if value else "none"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:60]}... ({len(text)} characters)"

@@ -75,7 +75,7 @@ for j, index in enumerate((CAT, DOG)):
 
 # %%
 why = medsal.explain(network, image, target=medsal.Difference(DOG, CAT), method="hirescam")
-why.plot(title="malamute rather than tabby")
+why.plot(title="malamute rather than tabby", classes=names)
 
 # %% [markdown]
 # ## The same in the call form of older tools

@@ -105,7 +105,7 @@ def saliency(
         ValueError: for another mode, or other than two sections.
         TypeError: for sections that are no names.
 
-    Example:
+    Examples:
         >>> import medsal
         >>> from torch import nn, rand
         >>> head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]

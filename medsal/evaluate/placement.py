@@ -85,7 +85,7 @@ def placement(
         ValueError: where mirrored scans change the prediction too much to say, or fewer than 3
             scans are left.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> from medsal.evaluate import placement

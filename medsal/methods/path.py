@@ -78,10 +78,12 @@ class IntegratedGradients(HoldsTensors, VoxelMethod):
         parts = found.flatten(2)
         missed = (parts.sum(2) - (whole - none)).abs()
         if bool((missed > 0.05 * (whole - none).abs() + 1e-3 * parts.abs().sum(2)).any()):
-            probe.record.notes += (
+            probe.record.note(
                 f"integrated gradients miss the difference of the scores by up to "
                 f"{float(missed.max()):.3g} (of {float((whole - none).abs().max()):.3g}) with "
                 f"{self.steps} steps; give more steps",
+                about="integrated_gradients",
+                worse=float(missed.max()),
             )
 
 

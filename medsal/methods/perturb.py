@@ -106,10 +106,12 @@ class Occlusion(HoldsTensors, Method):
             for whole, block, over in zip(rough, within, passed, strict=True)
             for _ in block
         ]
-        probe.record.notes += (
+        probe.record.note(
             f"of {len(lost)} windows the {len(asked)} were hidden one by one that lie in "
             f"{len(passed) - sum(passed)} of {len(passed)} blocks; the others lose an equal part "
             f"of their block's loss",
+            about="occlusion",
+            worse=sum(passed) / len(passed),
         )
         return [window for block in within for window in block], torch.stack(lost)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import ClassVar
 
 import torch
@@ -36,17 +35,17 @@ class ScoreCAM(CAM):
     Args:
         softmax: over the channels, as in the paper; False = ``weights = C``.
         batch: samples in one pass of the model.
-        share: of the channels, those that get a pass of their own, at least 4; the scores of the
-            others are predicted from theirs (see `medsal.methods.surrogate`). An approximation
-            below 1, which the result notes, with how well the known scores are predicted from one
-            another. How far its maps agree with the full ones is measured in `tutorials/cost.md`:
-            at 0.4 to 0.99 nearly always, the more channels the better. Where nearly all is
-            rectified away, the little that is left may differ more.
+        agreement: the correlation with the map of all passes to which the map is expected to agree,
+            on the layer's cells. Below 1 passes are made for more and more channels, until the
+            scores of the others are known well enough from theirs (see
+            `medsal.methods.surrogate`): an approximation, which the result notes, with how many
+            passes it took. That depends on the network and the image: a tenth of the channels, or
+            nearly all. How well the expectation is met is measured in `tutorials/cost.md`.
     """
 
     softmax: bool = True
     batch: int = 8
-    share: int | float = field(default=1.0, kw_only=True)
+    agreement: int | float = field(default=1.0, kw_only=True)
 
     one_pass: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = False
@@ -58,53 +57,56 @@ class ScoreCAM(CAM):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("batch", self.batch)
-        if not 0 < self.share <= 1:
-            raise ValueError(f"expected a share above 0 and at most 1, got {self.share!r}")
+        if not 0 < self.agreement <= 1:
+            raise ValueError(
+                f"expected agreement as a correlation above 0 and at most 1, got {self.agreement!r}"
+            )
 
     def weights_of(self, probe: Probe, image: Image, tap: Tapped) -> Iterator[Weights]:
         scores = self._scores(probe, image, tap.activations)
-        if self.softmax:
-            scores = scores.softmax(1)
-        else:
-            (none,) = scores_of(probe, [torch.zeros_like(image)], self.batch)
-            scores = scores - none[:, None]
-        return channel_weights(scores, tap)
+        return channel_weights(scores.softmax(1) if self.softmax else scores, tap)
 
     def _scores(self, probe: Probe, image: Image, activations: Features) -> Tensor:
-        """The scores ``(n, k, t)`` of the image seen through each channel."""
+        """The scores ``(n, k, t)`` of the image seen through each channel.
+
+        Where no softmax follows, which takes no notice of it, that of the image 0 is taken off.
+        """
         cells = wide(activations).flatten(2)
         constant = cells.amin(2) == cells.amax(2)
         count, living = constant.shape[1], int((~constant).sum(1).amax())
-        rows = torch.arange(len(image), device=image.device)
-
-        def ask(channels: Tensor) -> Tensor:
-            each = (activations[rows, channel] for channel in channels.to(image.device).T)
-            seen = (image * _mask(channel, image, self.shift) for channel in each)
-            return torch.stack(list(scores_of(probe, seen, self.batch)), 1)
-
-        passes, asked = min(count, living + 1), max(_FEWEST, ceil(self.share * count))
-        if asked < passes:
-            scores, agreement = scores_by_some(cells, ask, asked, self.softmax)
-            _note_predicted(probe, asked, count, agreement)
-            return scores.to(cells)
         # Beyond those that vary, all score as the first of the constant ones does.
         order = constant.byte().argsort(stable=True, dim=1)
-        scores = ask(order[:, :passes])
-        scores = torch.cat([scores, scores[:, -1:].expand(-1, count - passes, -1)], 1)
+        chosen, rows = order[:, : living + 1], torch.arange(len(image), device=image.device)
+        empty = [] if self.softmax else [torch.zeros_like(image)]
+        none = sum(scores_of(probe, empty, self.batch))
+
+        def ask(places: Tensor) -> Tensor:
+            numbers = chosen.gather(1, places.to(chosen.device))
+            each = (activations[rows, channel] for channel in numbers.T)
+            seen = (image * _mask(channel, image, self.shift) for channel in each)
+            return torch.stack([found - none for found in scores_of(probe, seen, self.batch)], 1)
+
+        if self.agreement < 1:
+            there = cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))
+            found, asked, agreement = scores_by_some(
+                there, ask, self.agreement, self.softmax, not self.signed
+            )
+            if asked < chosen.shape[1]:
+                _note_predicted(probe, asked, count, agreement)
+            scores = found.to(cells)
+        else:
+            scores = ask(torch.arange(chosen.shape[1]).expand(len(image), -1))
+        scores = torch.cat([scores, scores[:, -1:].expand(-1, count - scores.shape[1], -1)], 1)
         return torch.zeros_like(scores).scatter(1, order[..., None].expand_as(scores), scores)
 
 
-# Fewer scores than these tell nothing of the others.
-_FEWEST = 4
-
-
 def _note_predicted(probe: Probe, asked: int, count: int, agreement: float) -> None:
-    """Of several layers, windows or samples, the one whose scores are predicted worst is told."""
-    said = f"Score-CAM asked for the scores of {asked} of {count} channels and predicted the others"
-    note = f"{said} (leave-one-out correlation {max(agreement, 0):.2f})"
-    before = tuple(each for each in probe.record.notes if each.startswith(said))
-    others = tuple(each for each in probe.record.notes if not each.startswith(said))
-    probe.record.notes = (*others, min((note, *before)))
+    probe.record.note(
+        f"Score-CAM asked for the scores of {asked} of {count} channels and predicted the others; "
+        f"the map is expected to correlate to {agreement:.3f} or more with that of all",
+        about="scorecam",
+        worse=-agreement,
+    )
 
 
 def _mask(channel: Tensor, image: Tensor, shift: Sequence[float] | None) -> Tensor:

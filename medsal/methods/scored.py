@@ -143,7 +143,7 @@ class AblationCAM(CAM):
         elif self.divide != "none":
             below = (whole if self.divide == "score" else whole.abs())[:, None].expand_as(losses)
         if bool((below < 0).any()):
-            _note(probe, _NEGATIVE)
+            probe.record.note(_NEGATIVE)
         return channel_weights(losses / torch.where(below == 0, 1, below), tap)
 
 
@@ -151,11 +151,6 @@ _NEGATIVE = (
     "Ablation-CAM of a negative score shows what speaks against the target, as the paper divides "
     "by the score; divide='magnitude' shows what speaks for it"
 )
-
-
-def _note(probe: Probe, note: str) -> None:
-    if note not in probe.record.notes:
-        probe.record.notes += (note,)
 
 
 def _ablated_scores(probe: Probe, image: Image, tap: Tapped, batch: int) -> Iterator[Tensor]:

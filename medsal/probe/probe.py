@@ -43,7 +43,29 @@ class Record:
     cells: tuple[int, ...] | None = None
     # The spatial size that the cells divide: the image's, or that of a window of it.
     extent: tuple[int, ...] | None = None
-    notes: tuple[str, ...] = ()
+    _notes: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(text for _, text in self._notes.values())
+
+    def note(self, text: str, about: str | None = None, worse: float = 0.0) -> bool:
+        """Put down what to tell of the result.
+
+        Args:
+            text: the note.
+            about: what it is about; of several notes about one thing, which a method's wrappers may
+                collect, the worst one is kept.
+            worse: how bad it is.
+
+        Returns:
+            Whether it is new.
+        """
+        before = self._notes.get(about or text)
+        if before and before[0] >= worse:
+            return False
+        self._notes[about or text] = (worse, text)
+        return True
 
 
 # How many layers of tokens are tried from the end: those of a block, and what follows it.
@@ -364,8 +386,7 @@ class Probe:
         return taps
 
     def _note(self, note: str) -> None:
-        if note not in self.record.notes:
-            self.record.notes += (note,)
+        if self.record.note(note):
             warnings.warn(note, UserWarning, stacklevel=2)
 
     def _single(self) -> None:

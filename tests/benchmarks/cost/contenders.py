@@ -192,7 +192,7 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
     "Score-CAM": {
         "torchcam": perturbed.torchcam_scorecam,
         "medsal": perturbed.medsal_scorecam,
-        "medsal, share=0.4": perturbed.medsal_scorecam_of_some,
+        "medsal, agreement=0.99": perturbed.medsal_scorecam_agreeing,
         "medsal, bfloat16": in_bfloat16(perturbed.medsal_scorecam),
     },
     "Ablation-CAM": {

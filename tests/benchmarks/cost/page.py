@@ -38,9 +38,11 @@ What to read off:
 - **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's,
   which takes some of its time. Of a network whose first layer takes most of the
   memory it can't come below the forward pass: its share of MONAI's peak is larger for ResNet18.
-- **Score-CAM in full needs a pass for each channel**, here as elsewhere; `share=0.4` asks for 40 %
-  of them and predicts the other scores from these (see `medsal.ScoreCAM`): an approximation, which
-  the result notes. RISE has masks that reach everywhere: batches are all that can be saved.
+- **Score-CAM in full needs a pass for each channel**, here as elsewhere; with `agreement=0.99`
+  passes are made for more and more of them until the others' scores are known well enough from
+  these (see `medsal.ScoreCAM`): an approximation, which the result notes. It takes a tenth of the
+  passes on a network that is not trained, and what the table of options shows on those that are.
+  RISE has masks that reach everywhere: batches are all that can be saved.
 - **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in
   DenseNet121 with windows of a quarter, not much is saved; through instance or group norms and in
   transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
@@ -60,13 +62,15 @@ None of them is ever on by itself.
   written.
 - CUDA graphs: not used. On a CUDA device the same command measures times and torch's own peaks.
 - `batch=` of `occlusion`, `rise`, `scorecam` and `ablationcam`: samples in one pass of the model.
-- `share=` of `scorecam` and `coarse=` of `occlusion` are approximations, which the result notes.
+- `agreement=` of `scorecam` and `coarse=` of `occlusion` are approximations, which the result
+  notes.
 """
 
 _AGREEMENT = """## Options that approximate, against the full map
 
-Maps of three classes (signed) at 6 held-out scans of 64 x 64 x 64 for the demo network, at 2 random
-images for the others (`python -m tests.benchmarks --agreement`).
+Maps of three classes (signed): of the network that medsal ships at 6 held-out scans of 64 x 64 x
+64, of EfficientNet-Lite0 with its ImageNet weights at the photographs of a cat and a dog, and of
+others, not trained, at 2 random images (`python -m tests.benchmarks --agreement`).
 
 | network | option | time | correlate to 0.99 | lowest | median |
 |---|---|---|---|---|---|

@@ -40,9 +40,9 @@ def medsal_scorecam(case: "Case") -> Tensor:
     return medsal.explain(case.net, case.image, _CLASS, "scorecam", layer=case.layer).data
 
 
-def medsal_scorecam_of_some(case: "Case") -> Tensor:
+def medsal_scorecam_agreeing(case: "Case") -> Tensor:
     return medsal.explain(
-        case.net, case.image, _CLASS, "scorecam", layer=case.layer, share=0.4
+        case.net, case.image, _CLASS, "scorecam", layer=case.layer, agreement=0.99
     ).data
 
 

@@ -175,6 +175,7 @@ def _explain_scan(
 ) -> "tuple[list[SaliencyMap], list[Path]]":
     """All maps of one scan, on the scan's grid, written together or not at all."""
     from medsal.export import save_case
+    from medsal.space import home
 
     image = bundle.prepare(scan)
     results: list[SaliencyMap] = []
@@ -183,7 +184,7 @@ def _explain_scan(
             scan, targets if len(targets) > 1 else targets[0], name, image=image, **options
         )
         # The image is the same for every method: its place is checked once.
-        results.append(found.home(check=not results))
+        results.append(home(found, check=not results, scan=scan))
         step()
     return results, save_case(results, scan, out, classes=bundle.classes, report=report)
 

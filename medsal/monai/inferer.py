@@ -24,6 +24,7 @@ from medsal.monai.lost import loser_of_caller
 from medsal.monai.present import explained
 from medsal.result import SaliencyMap
 from medsal.scan import read
+from medsal.space import home
 from medsal.space.homeward import LOST
 
 CAMS = {"cam": "cam", "gradcam": "gradcam", "gradcampp": "gradcam++"}
@@ -170,26 +171,26 @@ class SaliencyInferer(Inferer):  # type: ignore[misc]
         return [g for x, y in pairs for g in explained(ask, x[None], self.target, y)]
 
     def _write(self, found: Sequence[SaliencyMap], folders: Folders) -> None:
-        # The image is the same for every map: its place is checked once.
-        homes = [each.home(check=i == 0) for i, each in enumerate(found)]
-        where = homes[0].origins[0].path
+        where = found[0].origins[0].path
         if where is None:
             raise ValueError(
                 "the image does not say which file it came from, so its map has no name; leave "
                 "out output_dir to keep it in results, or load it with LoadImaged"
             )
         path = Path(where)
-        if path.exists():
-            scan = read(path)
+        scan = read(path) if path.exists() else None
+        # The image is the same for every map: its place is checked once.
+        homes = [home(each, check=i == 0, scan=scan) for i, each in enumerate(found)]
+        if scan is not None:
             folder = folders.of(path, scan.name)
             save_case(homes, scan, folder, classes=self.classes, outputs=self.outputs)
             return
         # The grid that the image remembers is all that is left of the scan.
         stem = path.name.removesuffix(".gz").rsplit(".", 1)[0] or "scan"
-        for home in homes:
-            one = f"_label-{label(home.target, self.classes)}" if len(home.targets) == 1 else ""
-            name = f"{stem}{one}_desc-{description(home.method)}_saliency.nii.gz"
-            home.save(folders.of(path, stem) / name, classes=self.classes)
+        for each in homes:
+            one = f"_label-{label(each.target, self.classes)}" if len(each.targets) == 1 else ""
+            name = f"{stem}{one}_desc-{description(each.method)}_saliency.nii.gz"
+            each.save(folders.of(path, stem) / name, classes=self.classes)
 
 
 _WINDOWING = ("device", "buffer_steps", "buffer_dim")

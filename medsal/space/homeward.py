@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 
-from medsal.scan import read
+from medsal.scan import Scan, read
 from medsal.space.agreement import Agreement, agree
 from medsal.space.grid import Grid, coverage, resample
 
@@ -24,18 +24,23 @@ LOST = (
 CHECKED = "grid check: "
 
 
-def home(result: "SaliencyMap", *, check: bool = True) -> "SaliencyMap":
+def home(result: "SaliencyMap", *, check: bool = True, scan: Scan | None = None) -> "SaliencyMap":
     """One sample's map on the voxel grid of the file that came in; see `come_home`."""
-    return come_home(result, check=check)[0]
+    return come_home(result, check=check, scan=scan)[0]
 
 
 def come_home(
-    result: "SaliencyMap", *, check: bool = True
+    result: "SaliencyMap", *, check: bool = True, scan: Scan | None = None
 ) -> tuple["SaliencyMap", Agreement | None]:
     """One sample's map on the voxel grid of the file that came in, and how well the image agrees.
 
     One linear resample from the network's grid to the file's. The file is read again where it still
     exists: its own header is the truth. Else the grid that the image remembers counts.
+
+    Args:
+        result: one sample.
+        check: whether the image lies where its affine says.
+        scan: the file as it was read already; it is not read again.
 
     Returns:
         The map `(1, t, *scan)`, finite, 0 outside; with the scan as its image `(1, c, *scan)`, the
@@ -53,23 +58,23 @@ def come_home(
             " result[i].home()"
         )
     grid, origin = _network_grid(result), result.origins[0]
-    scan, target, notes = _scan(origin, grid, result)
+    there, target, notes = _there(origin, scan)
     agreement = None
-    if result.seen is not None and scan is not None and _same(result, scan, grid, target):
+    if result.seen is not None and there is not None and _same(result, there, grid, target):
         return result, None
-    if scan is not None and check:
-        agreement = agree(_numpy(result.image[0]), grid, scan, target)
+    if there is not None and check:
+        agreement = agree(_numpy(result.image[0]), grid, there, target)
         if agreement.refused:
             raise ValueError(refusal(agreement))
         notes = (*notes, *_remarks(agreement))
     data, seen = _bring(result, grid, target)
-    if scan is None:
-        scan = resample(_numpy(result.image[0]), grid.affine, target)
+    if there is None:
+        there = resample(_numpy(result.image[0]), grid.affine, target)
     kept = [note for note in result.notes if not note.startswith(CHECKED)]
     return dataclasses.replace(
         result,
         data=torch.from_numpy(data)[None],
-        image=torch.from_numpy(scan)[None],
+        image=torch.from_numpy(there)[None],
         affine=_tensor(target.affine),
         seen=torch.from_numpy(seen)[None, None],
         origins=(dataclasses.replace(origin, affine=_tensor(target.affine), shape=target.shape),),
@@ -121,12 +126,13 @@ def _network_grid(result: "SaliencyMap") -> Grid:
     return Grid(shape, affine.astype(np.float64))
 
 
-def _scan(
-    origin: "Origin", grid: Grid, result: "SaliencyMap"
+def _there(
+    origin: "Origin", scan: Scan | None
 ) -> tuple[Float32[np.ndarray, "c *s"] | None, Grid, tuple[str, ...]]:
-    """The scan where its file exists, the grid to go to, and remarks."""
-    if origin.path is not None and Path(origin.path).exists():
+    """The scan's voxels where its file exists, the grid to go to, and remarks."""
+    if scan is None and origin.path is not None and Path(origin.path).exists():
         scan = read(origin.path, finite=False)
+    if scan is not None:
         return scan.data, Grid(scan.shape, scan.affine), scan.notes
     if origin.shape is not None and len(origin.shape) in (2, 3):
         affine = np.eye(4) if origin.affine is None else origin.affine.cpu().double().numpy()

@@ -8,6 +8,7 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 
 import medsal
+from medsal.scan import formats, read
 from medsal.space import Grid, agree, come_home, home
 
 K = "image"
@@ -163,6 +164,16 @@ def test_what_comes_home(phantom, make):
     assert any("did not see" in note for note in found.notes)
     assert found.origins[0].path == result.origins[0].path
     assert found.home() is found
+
+
+def test_a_scan_that_was_read_already_is_not_read_again(phantom, make, monkeypatch):
+    result = make.result(run(phantom, [mt.CenterSpatialCropd(K, (30, 30, 20))]))
+    scan, expected = read(phantom), home(result)
+    monkeypatch.setitem(formats.READERS, "nifti", None)
+    found = home(result, scan=scan)
+    assert torch.equal(found.data, expected.data)
+    assert torch.equal(found.image, expected.image)
+    assert found.notes == expected.notes
 
 
 def test_mask_of_the_network_comes_home(phantom, make):

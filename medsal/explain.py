@@ -54,7 +54,7 @@ def explain(
             per sample.
         LookupError: for a method, layer or class that does not exist; near names are given.
 
-    Example:
+    Examples:
         >>> from torch import nn, rand
         >>> from medsal import explain
         >>> head = [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)]
@@ -89,6 +89,8 @@ def explain(
             notes=(*_choices(asked, target), *probe.record.notes, *_notes(data)),
             model=card,
             cell_mm=_cell_widths(probe.record, image),
+            input=input,
+            forward_kwargs=probe.forward_kwargs,
         )
 
 

@@ -43,6 +43,8 @@ def test_every_public_name_is_in_the_reference(tmp_path: Path) -> None:
             found = getattr(module, name)
             home = f"{getattr(found, '__module__', package)}.{getattr(found, '__qualname__', name)}"
             assert {home, f"{package}.{name}"} & known, f"{package}.{name}"
+    # An example whose heading is not known runs together as prose.
+    assert 'class="example"' not in (tmp_path / "reference.html").read_text("utf-8")
     derived = (tmp_path / "how_it_works.html").read_text("utf-8")
     assert derived.count('display="block"') == derived.count("<math") - derived.count("inline") > 5
     assert "$" not in derived.partition("<h1")[2].partition("<footer")[0]

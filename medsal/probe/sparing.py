@@ -26,11 +26,16 @@ from medsal.probe.steps import (
     MaxPool,
     ReLU,
 )
-from medsal.probe.trimming import made
+from medsal.probe.trimming import begin, made
 
 
 class Sparing(TorchFunctionMode):
     """Records steps that keep little, for the calls that it knows."""
+
+    def __enter__(self) -> "Sparing":
+        begin()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __torch_function__(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 from medsal.probe.bits import kept_where_positive, leaked, pack
 from medsal.probe.narrow import is_narrow, narrow_gradient
 from medsal.probe.trimming import made
+from medsal.probe.turned import pays, turned_gradient
 
 
 class ReLU(torch.autograd.Function):
@@ -102,10 +103,13 @@ def _input_gradient(
     plain = groups == 1 and output_padding is None and all(each == 1 for each in dilation)
     if plain and is_narrow(weight) and gradient.dtype in (torch.float32, torch.float64):
         return narrow_gradient(gradient, weight, size[2:], stride, padding)
+    image = _shaped(gradient, size)
+    if plain and pays(gradient, weight, image, stride, padding):
+        return turned_gradient(gradient, weight, padding)
     transposed, beyond = output_padding is not None, output_padding or [0] * len(stride)
     # Of the input, the shape alone is read.
     found: Tensor = torch.ops.aten.convolution_backward(
-        gradient, _shaped(gradient, size), weight, None, stride, padding, dilation,
+        gradient, image, weight, None, stride, padding, dilation,
         transposed, beyond, groups, [True, False, False],
     )[0]  # fmt: skip
     return found

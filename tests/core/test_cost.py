@@ -1,12 +1,14 @@
 """Grad-CAM costs one forward pass, records no graph before the layer, and keeps nothing."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -267,17 +269,61 @@ def test_peaks_of_memory(name: str) -> None:
     assert live(lambda: medsal.explain(net, x, 1, "guided_backprop")) <= 2.5 * forward
 
 
-def test_free_memory_is_given_back_after_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+class Heap:
+    """An allocator of which it is known how much it has handed out, and was asked to give back."""
+
+    def __init__(self, used: list[int]) -> None:
+        self.used, self.trims = iter(used), 0
+
+    def mallinfo2(self) -> Any:
+        return SimpleNamespace(uordblks=next(self.used), hblkhd=0)
+
+    def malloc_trim(self, left: int) -> None:
+        self.trims += 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "trims"),
+    [
+        (100, [100, 100], 0),
+        (100, [60, 30], 1),  # 70 of what the pass freed are still held: more than 50
+        (0, [0, 0], 0),  # what others have left free is not its doing
+        (100, [40, 40], 2),
+    ],
+)
+def test_what_a_pass_leaves_free_is_given_back(
+    before: int, after: list[int], trims: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heap = Heap([each * 2**20 for each in (before, *after)])
+    pages = SimpleNamespace(read_text=lambda: f"999 {100 * 2**20 // os.sysconf('SC_PAGE_SIZE')}")
+    for name, value in {"_glibc": heap, "_pass": threading.local(), "_PAGES": pages}.items():
+        monkeypatch.setattr(trimming, name, value)
+    monkeypatch.setattr(trimming, "_EVERY", 3)
+    monkeypatch.setattr(trimming, "_MUCH", 50 * 2**20)
+    trimming.begin()
+    for _ in after:
+        trimming.made(torch.zeros(1))
+    assert heap.trims == trims
+
+
+def test_gradients_count_what_they_make(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(trimming, "_trim", asked.append)
-    monkeypatch.setattr(trimming, "_made", threading.local())
+    monkeypatch.setattr(trimming, "_glibc", True)
+    monkeypatch.setattr(trimming, "_unused", lambda: asked.append(1) or 0)
     net, x = LARGER["densenet"]().eval(), torch.rand(1, 1, 32, 32, 32)
     medsal.explain(net, x, 1, "guided_backprop")
-    assert not asked
+    assert len(asked) == 1  # as it begins
     monkeypatch.setattr(trimming, "_EVERY", x.nbytes)
     usual = medsal.explain(net, x, 1, "guided_backprop").data
     # The forward pass alone makes eight channels of half the image's size each.
-    assert len(asked) > 8 / 2**3
-    assert set(asked) == {0}
-    monkeypatch.setattr(trimming, "_trim", None)  # no glibc
+    assert len(asked) > 2 + 8 / 2**3
+    monkeypatch.setattr(trimming, "_glibc", None)
     assert torch.equal(medsal.explain(net, x, 1, "guided_backprop").data, usual)
+
+
+@pytest.mark.skipif(not trimming._glibc, reason="glibc alone tells")
+def test_what_is_free_is_told() -> None:
+    before = trimming._unused()
+    held = torch.ones(2**24)  # 64 MiB, mapped and written
+    assert abs(trimming._unused() - before) < 2**24
+    del held

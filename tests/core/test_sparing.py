@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import medsal
-from medsal.probe import narrow
+from medsal.probe import narrow, turned
 from medsal.probe.bits import kept_where_positive, pack
 from medsal.probe.sparing import Sparing
 
@@ -40,14 +40,15 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("name", LAYERS)
-def test_same_output_and_gradient(name: str, dtype: torch.dtype) -> None:
+def test_same_output_and_gradient(name: str, samples: int, dtype: torch.dtype) -> None:
     axes, build = LAYERS[name]
     layer = build().to(dtype).eval().requires_grad_(False)
     for buffer in layer.buffers():
         if buffer.is_floating_point():
             buffer.add_(torch.rand_like(buffer))
-    x = torch.randn(2, 4, *(11, 8, 9)[:axes], dtype=dtype)
+    x = torch.randn(samples, 4, *(11, 8, 9)[:axes], dtype=dtype)
     last = {2: torch.channels_last, 3: torch.channels_last_3d}
     for laid in (x, x.to(memory_format=last[axes]) if axes > 1 else x):
         found = []
@@ -83,6 +84,43 @@ def test_first_layers_gradient(
             gradient, weight, x.shape[2:], [stride] * axes, [padding] * axes
         )
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (3, 0), (1, 0), (2, 1), (3, 2)])
+def test_the_gradient_where_torch_would_unroll(axes: int, kernel: int, padding: int) -> None:
+    convolve = (F.conv2d, F.conv3d)[axes - 2]
+    x = torch.randn(1, 8, *(7, 6, 5)[:axes], requires_grad=True)
+    weight = torch.randn(12, 8, *(kernel,) * axes)
+    gradient = torch.randn_like(convolve(x, weight, padding=padding))
+    beyond = [padding] * axes
+    assert turned.pays(gradient, weight, x, [1] * axes, beyond)
+    found = turned.turned_gradient(gradient, weight, beyond)
+    output = convolve(x.double(), weight.double(), padding=padding)
+    (expected,) = torch.autograd.grad(output, x, gradient.double())
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({}, True),
+        ({"stride": [1, 2, 1]}, False),
+        ({"padding": [3, 1, 1]}, False),  # what is beyond the image would be cut off
+        ({"dtype": torch.float64}, False),
+        ({"samples": 2}, False),  # torch takes oneDNN by itself
+        ({"built": False}, False),
+    ],
+)
+def test_where_the_weights_are_turned(
+    change: dict[str, Any], asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"stride": [1] * 3, "padding": [1] * 3, "dtype": torch.float32, "samples": 1} | change
+    x = torch.randn(how["samples"], 4, 9, 9, 9, dtype=how["dtype"])
+    weight = torch.randn(6, 4, 3, 3, 3, dtype=how["dtype"])
+    output = F.conv3d(x, weight, stride=how["stride"], padding=how["padding"])
+    monkeypatch.setattr(turned, "_THERE", change.get("built", True))
+    assert turned.pays(output, weight, x, how["stride"], how["padding"]) == asked
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (8,), (3, 5, 7), (2**20 + 9,)])

@@ -35,9 +35,10 @@ What to read off:
 - **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
   as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
   DenseNet121, which shows where the forward pass itself takes less than a few hundred.
-- **Guided backpropagation** gives free memory back as it goes, where the allocator is glibc's,
-  which takes some of its time. Of a network whose first layer takes most of the
-  memory it can't come below the forward pass: its share of MONAI's peak is larger for ResNet18.
+- **Guided backpropagation** gives back what it has left free, where the allocator is glibc's, as
+  soon as that is 64 MiB: at small sizes its peak holds as much. Of a network whose first layer
+  takes most of the memory it can't come below the forward pass, and where nearly all time goes into
+  convolutions that torch does as quickly as it can, not below two forward passes.
 - **Score-CAM in full needs a pass for each channel**, here as elsewhere; with `agreement=0.99`
   passes are made for more and more of them until the others' scores are known well enough from
   these (see `medsal.ScoreCAM`): an approximation, which the result notes. It takes a tenth of the

@@ -1,0 +1,50 @@
+"""The gradient by the input of a convolution, as a convolution with the weights turned round.
+
+For one small sample torch's convolutions on a CPU unroll the image into a matrix, forward and
+backward, and take several times as long as oneDNN, which it uses for all others. Backward, where
+the network's own call is over, oneDNN is asked for by name: the same sums, in another order.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_THERE: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def pays(
+    gradient: Tensor,
+    weight: Tensor,
+    image: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> bool:
+    """Whether it can be done and torch would unroll.
+
+    Args:
+        gradient: by the output, ``(n, o, *f)``.
+        weight: ``(o, c, *kernel)``; neither groups nor dilation.
+        image: a tensor of the input's shape.
+        stride: of the convolution along each axis.
+        padding: of the convolution along each axis, with zeros.
+    """
+    axes = len(stride)
+    within = all(p < k for p, k in zip(padding, weight.shape[2:], strict=True))
+    if gradient.dtype != torch.float32 or axes == 1 or any(s > 1 for s in stride) or not within:
+        return False
+    if not (_THERE and torch.backends.mkldnn.enabled):
+        return False
+    how: list[Any] = [stride, padding, [1] * axes, False, [0] * axes, 1]
+    backend: Any = torch._C._select_conv_backend(image, weight, None, *how)
+    return backend.name in ("Slow2d", "Slow3d")
+
+
+def turned_gradient(gradient: Tensor, weight: Tensor, padding: Sequence[int]) -> Tensor:
+    """The gradient by the input ``(n, c, *s)`` from that by the output ``(n, o, *f)``."""
+    kernel = weight.shape[2:]
+    turned = weight.transpose(0, 1).flip(*range(2, weight.ndim))
+    beyond = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
+    ones = [1] * len(kernel)
+    return torch.mkldnn_convolution(gradient, turned, None, beyond, ones, ones, 1)

@@ -211,6 +211,16 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "medsal, channels last": channels_last,
     },
 }
+# What is imported for a map, as each README says.
+IMPORT = "import"
+IMPORTED = {
+    "medsal": "medsal",
+    "MONAI": "monai.visualize",
+    "captum": "captum.attr",
+    "torchcam": "torchcam.methods",
+    "grad-cam": "pytorch_grad_cam",
+    "medcam": "medcam.medcam",
+}
 # Where each contender comes from: what pip calls it, what Python calls it.
 MODULES = {
     "medsal": ("medsal", "medsal"),

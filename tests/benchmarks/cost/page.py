@@ -24,7 +24,8 @@ Each line is a ratio to what is named after "against": time as the median of the
 neighbouring runs in one process, memory as the peak of a process of its own above what it held
 before the call, operations (FLOPs) as torch counts them. "kept" is what the process holds more
 after the call [MiB], allocator and loaded code included. "same" is the maps' correlation; it is
-empty where a map is the same everywhere, or there is none. Networks are not trained.
+empty where a map is the same everywhere, or there is none. Networks are not trained. An import is
+that of an installed package, with its bytecode, after torch's.
 
 What to read off:
 

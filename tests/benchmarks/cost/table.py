@@ -14,11 +14,14 @@ from tests.benchmarks.cost.contenders import (
     CT_NETS,
     CT_SHAPE,
     HUNDREDS,
+    IMPORT,
+    IMPORTED,
     MANY,
     MODULES,
     NETS,
     RUNS,
 )
+from tests.benchmarks.cost.importing import import_time
 from tests.benchmarks.cost.measure import send
 
 # How long one process may take [s].
@@ -80,8 +83,11 @@ def key_of(row: Row) -> Key:
 
 def rows(asked: argparse.Namespace, known: Mapping[Key, Row]) -> Iterator[Row]:
     """Each row as soon as it is measured; those that are known as they are."""
+    if IMPORT in asked.what:
+        heads = [Row(IMPORT, "", "", who, "import torch") for who in MODULES]
+        yield from (known.get(key_of(each)) or _imported(each, asked.repeats) for each in heads)
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    for what in asked.what:
+    for what in [each for each in asked.what if each != IMPORT]:
         for net in [each for each in asked.nets if what != CT or each in CT_NETS]:
             small, large = shapes(asked, what, NETS[net][0])
             against, *others = RUNS[what]
@@ -109,6 +115,14 @@ def shapes(
         return (size,) * axes, (size,) * axes
     larger = (asked.memory_size if axes == 3 else asked.flat_memory_size) or size
     return (size,) * axes, (larger,) * axes
+
+
+def _imported(head: Row, repeats: int) -> Row:
+    name, module = MODULES[head.who]
+    if importlib.util.find_spec(module) is None:
+        return replace(head, note=f"not installed: pip install {name}")
+    ratio, seconds = import_time(IMPORTED[head.who], repeats)
+    return replace(head, time=ratio, note=f"{1000 * seconds:.0f} ms")
 
 
 def _row(

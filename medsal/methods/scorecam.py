@@ -86,7 +86,7 @@ class ScoreCAM(CAM):
             seen = (image * _mask(channel, image, self.shift) for channel in each)
             return torch.stack([found - none for found in scores_of(probe, seen, self.batch)], 1)
 
-        if self.agreement < 1:
+        if self.agreement < 1 and bool(cells.isfinite().all()):
             there = cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))
             found, asked, agreement = scores_by_some(
                 there, ask, self.agreement, self.softmax, not self.signed

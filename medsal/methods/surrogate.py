@@ -186,8 +186,8 @@ def predicted(
     Returns:
         The scores, and for each draw how far off they may be, ``(k, t, d)``.
     """
-    mean, spread = scores.mean(0), scores.std(0, correction=0)
-    known = (scores - mean) / torch.where(spread > 0, spread, 1)
+    level, width = scores.mean(0), scores.std(0, correction=0)
+    known = (scores - level) / torch.where(width > 0, width, 1)
     values, vectors = torch.linalg.eigh(kernel[asked][:, asked])
     noises = torch.tensor(_NOISES, dtype=values.dtype)
     gains = 1 / (values.clamp(min=0) + noises[:, None])
@@ -198,12 +198,12 @@ def predicted(
     best = errors.square().mean(1).argmin(0)
     targets = torch.arange(scores.shape[1])
     expected = kernel[:, asked] @ factors[best, :, targets].T
-    size = (errors.square() * certain).mean(1)[best, targets].sqrt() * spread
+    size = (errors.square() * certain).mean(1)[best, targets].sqrt() * width
     # From here on by channel, target and draw.
     drawn, noise = prior[0][:, None], prior[1][:, None] * noises[best].sqrt()[:, None]
     seen = torch.einsum("mi,mtd->itd", vectors, (drawn + noise)[asked]) * gains[best].T[..., None]
     told = torch.einsum("km,mi,itd->ktd", kernel[:, asked], vectors, seen)
-    return mean + spread * expected, (drawn + noise - told) * size[:, None]
+    return level + width * expected, (drawn + noise - told) * size[:, None]
 
 
 def correlations(a: Tensor, b: Tensor) -> Tensor:

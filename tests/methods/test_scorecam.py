@@ -123,3 +123,12 @@ def test_of_two_notes_the_worse_one_stays():
 def test_an_agreement_is_checked(agreement):
     with pytest.raises(ValueError, match="agreement as a correlation above 0"):
         METHODS["scorecam"](agreement=agreement)
+
+
+@pytest.mark.parametrize("agreement", [1.0, 0.9])
+def test_what_is_not_finite_is_told(agreement):
+    net = wide()
+    with torch.no_grad():
+        net.features[0].bias[3] = torch.inf
+    with pytest.raises(ValueError, match="expected finite scores"):
+        medsal.explain(net, images(), 1, "scorecam", layer="features", agreement=agreement)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 # After how many bytes that were made it is looked how much more is free than before; and how much
 # is given back.
-_EVERY, _MUCH = 2**25, 2**26
+_EVERY, _MUCH = 2**25, 2**25
 _PAGES = Path("/proc/self/statm")
 _pass = threading.local()
 

@@ -37,7 +37,7 @@ What to read off:
   as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
   DenseNet121, which shows where the forward pass itself takes less than a few hundred.
 - **Guided backpropagation** gives back what it has left free, where the allocator is glibc's, as
-  soon as that is 64 MiB: at small sizes its peak holds as much. Of a network whose first layer
+  soon as that is 32 MiB: at small sizes its peak holds as much. Of a network whose first layer
   takes most of the memory it can't come below the forward pass, and where nearly all time goes into
   convolutions that torch does as quickly as it can, not below two forward passes.
 - **Score-CAM in full needs a pass for each channel**, here as elsewhere; with `agreement=0.99`

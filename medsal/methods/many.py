@@ -17,7 +17,7 @@ from medsal.probe import Probe
 from medsal.types import Image, Scores, Target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Repeated:
     """A target for a batch that is repeated several times along the sample axis.
 
@@ -30,6 +30,9 @@ class Repeated:
     target: Target
     times: int
     samples: int
+
+    def __repr__(self) -> str:
+        return repr(self.target)  # an error names what was asked for
 
     def __call__(self, output: Any) -> Scores:
         parts = (part_of_batch(output, i, self.times, self.samples) for i in range(self.times))

@@ -130,5 +130,5 @@ def test_what_is_not_finite_is_told(agreement):
     net = wide()
     with torch.no_grad():
         net.features[0].bias[3] = torch.inf
-    with pytest.raises(ValueError, match="expected finite scores"):
+    with pytest.raises(ValueError, match=r"expected finite scores, ClassScore\(index=1\) gave"):
         medsal.explain(net, images(), 1, "scorecam", layer="features", agreement=agreement)

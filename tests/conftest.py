@@ -21,6 +21,23 @@ def seed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def nifti_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Each NIfTI file that is read, as often as it is."""
+    # Not above: annotations are checked in what is imported after this file.
+    from medsal.scan import formats
+
+    seen: list[Path] = []
+    reader = formats.READERS["nifti"]
+
+    def watched(path: Path) -> object:
+        seen.append(path)
+        return reader(path)
+
+    monkeypatch.setitem(formats.READERS, "nifti", watched)
+    return seen
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Sample scans beside the repository; tests that need them are skipped where they are not."""

@@ -20,7 +20,15 @@ from torch import Tensor
 # is given back.
 _EVERY, _MUCH = 2**25, 2**25
 _PAGES = Path("/proc/self/statm")
-_pass = threading.local()
+
+
+class _Pass(threading.local):
+    """What a thread's pass has made since it was last looked, and what was unused before it."""
+
+    made = before = 0
+
+
+_pass = _Pass()
 
 
 class _State(ctypes.Structure):
@@ -55,10 +63,10 @@ def begin() -> None:
 def made(tensor: Tensor) -> Tensor:
     """Count a step's result; after many bytes of them, give back what the pass has left free."""
     if _glibc and tensor.device.type == "cpu":
-        _pass.made = getattr(_pass, "made", 0) + tensor.nbytes
+        _pass.made += tensor.nbytes
         if _pass.made > _EVERY:
             _pass.made = 0
-            if _unused() - getattr(_pass, "before", 0) > _MUCH:
+            if _unused() - _pass.before > _MUCH:
                 _glibc.malloc_trim(0)
     return tensor
 

@@ -16,7 +16,6 @@ import torch
 import medsal
 from medsal.cli import main
 from medsal.cli.terminal import say_prediction
-from medsal.scan import formats
 
 
 @pytest.fixture
@@ -191,17 +190,10 @@ def test_the_script_for_slicer_is_printed_or_written(run, tmp_path: Path) -> Non
     refused(run("slicer", "-o", tmp_path / "view.py"), "not written over")
 
 
-def test_the_scan_is_read_once_for_all_methods(run, bundle, scan, tmp_path, monkeypatch) -> None:
-    seen, reader = [], formats.READERS["nifti"]
-
-    def watched(path: Path) -> object:
-        seen.append(path)
-        return reader(path)
-
-    monkeypatch.setitem(formats.READERS, "nifti", watched)
+def test_the_scan_is_read_once_for_all_methods(run, bundle, scan, tmp_path, nifti_reads) -> None:
     methods = ["--method", "gradcam", "--method", "gradient"]
     assert run("explain", bundle, scan, "-o", tmp_path / "out", *methods)[0] == 0
-    assert seen == [scan]
+    assert nifti_reads == [scan]
 
 
 def test_what_a_segmentation_explains_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -296,7 +295,7 @@ def test_what_a_pass_leaves_free_is_given_back(
 ) -> None:
     heap = Heap([each * 2**20 for each in (before, *after)])
     pages = SimpleNamespace(read_text=lambda: f"999 {100 * 2**20 // os.sysconf('SC_PAGE_SIZE')}")
-    for name, value in {"_glibc": heap, "_pass": threading.local(), "_PAGES": pages}.items():
+    for name, value in {"_glibc": heap, "_pass": trimming._Pass(), "_PAGES": pages}.items():
         monkeypatch.setattr(trimming, name, value)
     monkeypatch.setattr(trimming, "_EVERY", 3)
     monkeypatch.setattr(trimming, "_MUCH", 50 * 2**20)

@@ -35,7 +35,6 @@ from torch import Tensor, nn
 
 import medsal
 from medsal.monai import SaliencyInferer, Windowed
-from medsal.scan import formats
 
 # MONAI warns when LoadImaged finds no NVIDIA decoder for DICOM.
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
@@ -163,19 +162,12 @@ def test_in_the_evaluator(network, loaded, scans, tmp_path: Path, amp: bool) -> 
         np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
 
 
-def test_each_scan_is_read_once(network, loaded, scans, tmp_path, monkeypatch) -> None:
+def test_each_scan_is_read_once(network, loaded, scans, tmp_path, nifti_reads) -> None:
     """Beside what the bundle reads: for the way home, for the check of it, and to write it."""
-    seen, reader = [], formats.READERS["nifti"]
-
-    def watched(path: Path) -> object:
-        seen.append(path)
-        return reader(path)
-
-    monkeypatch.setitem(formats.READERS, "nifti", watched)
     inferer = SaliencyInferer(output_dir=tmp_path / "out", target=[0, 2])
     for batch in loaded(scans):
         inferer(batch["image"], network.eval())
-    assert seen == scans
+    assert nifti_reads == scans
 
 
 def test_as_monai_label_calls_it(network: nn.Module, preprocessing, scans, tmp_path) -> None:

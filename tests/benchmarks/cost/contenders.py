@@ -211,22 +211,14 @@ RUNS: dict[str, dict[str, Callable[[Case], Any]]] = {
         "medsal, channels last": channels_last,
     },
 }
-# What is imported for a map, as each README says.
+# What the packages themselves take.
 IMPORT = "import"
-IMPORTED = {
-    "medsal": "medsal",
-    "MONAI": "monai.visualize",
-    "captum": "captum.attr",
-    "torchcam": "torchcam.methods",
-    "grad-cam": "pytorch_grad_cam",
-    "medcam": "medcam.medcam",
-}
-# Where each contender comes from: what pip calls it, what Python calls it.
+# Where each contender comes from: what pip calls it, what its README imports.
 MODULES = {
     "medsal": ("medsal", "medsal"),
-    "MONAI": ("monai", "monai"),
-    "captum": ("captum", "captum"),
-    "torchcam": ("torchcam", "torchcam"),
+    "MONAI": ("monai", "monai.visualize"),
+    "captum": ("captum", "captum.attr"),
+    "torchcam": ("torchcam", "torchcam.methods"),
     "grad-cam": ("grad-cam", "pytorch_grad_cam"),
-    "medcam": ("medcam", "medcam"),
+    "medcam": ("medcam", "medcam.medcam"),
 }

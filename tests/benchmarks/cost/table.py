@@ -15,7 +15,6 @@ from tests.benchmarks.cost.contenders import (
     CT_SHAPE,
     HUNDREDS,
     IMPORT,
-    IMPORTED,
     MANY,
     MODULES,
     NETS,
@@ -117,11 +116,17 @@ def shapes(
     return (size,) * axes, (larger,) * axes
 
 
+def _absent(head: Row) -> str:
+    """What to say where a contender's package is not installed; empty where it is."""
+    name, module = MODULES[head.who.partition(",")[0]]
+    there = importlib.util.find_spec(module.partition(".")[0])
+    return "" if there else f"not installed: pip install {name}"
+
+
 def _imported(head: Row, repeats: int) -> Row:
-    name, module = MODULES[head.who]
-    if importlib.util.find_spec(module) is None:
-        return replace(head, note=f"not installed: pip install {name}")
-    ratio, seconds = import_time(IMPORTED[head.who], repeats)
+    if absent := _absent(head):
+        return replace(head, note=absent)
+    ratio, seconds = import_time(MODULES[head.who][1], repeats)
     return replace(head, time=ratio, note=f"{1000 * seconds:.0f} ms")
 
 
@@ -133,9 +138,8 @@ def _row(
     held: dict[str, Any],
 ) -> Row:
     small, large = shapes
-    name, module = MODULES[head.who.partition(",")[0]]
-    if importlib.util.find_spec(module) is None:
-        return replace(head, note=f"not installed: pip install {name}")
+    if absent := _absent(head):
+        return replace(head, note=absent)
     time: dict[str, Any] = {}
     if small:
         both = [head.against, head.who]

@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 SLICER ?= .venv-slicer
+LOWEST ?= .venv-lowest
 # torch comes as a CPU build where one is at hand; pip's own settings decide where from.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slicer-test viewer docs notebooks clean
+.PHONY: demo test check slicer-test lowest-test viewer docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsal demo -o demo_out
@@ -17,6 +18,11 @@ test: $(VENV)/.installed-dev
 # 3D Slicer's own code reads what medsal writes. It pins a vtk, so it has an environment to itself.
 slicer-test: $(VENV)/.installed-dev $(SLICER)/.installed
 	MEDSAL_SLICER_PYTHON=$(SLICER)/bin/python $(BIN)/pytest tests/export/test_slicer.py
+
+# The oldest versions that pyproject.toml admits; of torch, PyPI's build: on Linux several GB. What
+# they warn of, of one another, is no error.
+lowest-test: $(LOWEST)/.installed
+	$(LOWEST)/bin/pytest --numprocesses auto --override-ini filterwarnings=default
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -54,10 +60,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --no-deps deepbet  # its weights: a tutorial needs nothing else of it
 	touch $@
 
+$(LOWEST)/.installed: pyproject.toml tests/lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --constraint tests/lowest.txt --editable '.[test,tutorials]'
+	$(LOWEST)/bin/pip install --quiet --no-deps deepbet
+	touch $@
+
 $(SLICER)/.installed:
 	$(PYTHON) -m venv $(SLICER)
 	$(SLICER)/bin/pip install --quiet --disable-pip-version-check 'slicer-core>=5.13.31053' numpy
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SLICER) demo_out site notebooks
+	rm -rf $(VENV) $(SLICER) $(LOWEST) demo_out site notebooks

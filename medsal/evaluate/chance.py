@@ -40,7 +40,7 @@ def surrogates(saliency: Tensor, count: int, seed: int = 0, rounds: int = 4) -> 
     generator = torch.Generator().manual_seed(seed)
     for _ in range(count):
         noise = torch.randn(whole.shape[1:], generator=generator).to(whole.device)
-        found = noise.expand(whole.shape)
+        found = noise.expand(whole.shape).clone()  # one block of memory: FFTs of MKL ask for it
         for _ in range(rounds):
             phases = torch.fft.rfftn(found.float(), dim=axes).angle()
             spectrum = torch.polar(amplitudes, phases)

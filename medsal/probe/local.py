@@ -278,5 +278,10 @@ _RULES: dict[Any, Callable[..., Step | None]] = {
     ),
     aten.cat.default: _cat,
     **dict.fromkeys(_there("_prelu_kernel", "hardswish", "hardswish_"), _elementwise),
+    # No tag tells it of these in torch 2.6.
+    **dict.fromkeys(
+        _there("leaky_relu", "leaky_relu_", "elu_", "celu_", "selu_", "hardtanh_", "hardsigmoid_"),
+        _elementwise,
+    ),
     **dict.fromkeys(_there("clone", "_to_copy"), _copy),
 }

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from medsal.probe.sparing import RELUS, records_checkpoint, spared_relu
+from medsal.probe.sparing import RELUS, in_checkpoint, spared_relu
 
 Rule = Literal["plain", "guided", "deconvnet"]
 
@@ -165,7 +165,7 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, output: Tensor) -> Tensor:
-        if records_checkpoint():
+        if in_checkpoint():
             # A checkpointed layer runs again without the rule, and must save as much as a ReLU.
             ctx.save_for_backward(output)
         return output.clone()

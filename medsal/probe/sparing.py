@@ -8,6 +8,7 @@ what it does not know records its own. Outputs are those of the network's own ca
 the same but for rounding.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -83,10 +84,14 @@ def spared_relu(
     return _recorded(ReLU, input, func, {"inplace": True} if inplace else {}, guided)
 
 
-def records_checkpoint() -> bool:
-    """Whether a checkpoint is recording, which counts what is saved and runs again without us."""
-    top = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return top is not None and top[0].__module__ == "torch.utils.checkpoint"
+def in_checkpoint() -> bool:
+    """Whether a checkpoint is at work, which counts what is saved and runs again without us."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            return True
+    return False
 
 
 def _records(x: Any, *frozen: Any) -> bool:
@@ -97,7 +102,7 @@ def _records(x: Any, *frozen: Any) -> bool:
         and x.requires_grad
         and x.is_floating_point()
         and not any(isinstance(each, Tensor) and each.requires_grad for each in frozen)
-        and not records_checkpoint()
+        and not in_checkpoint()
     )
 
 

@@ -16,7 +16,7 @@ from medsal.outputs import (
     main_output,
     per_sample,
     wide,
-    winning,
+    won_by,
 )
 from medsal.types import Scores
 
@@ -119,7 +119,7 @@ class Region:
         )
 
     def _wins(self, logits: Tensor) -> Tensor:
-        region = per_sample(winning(logits), self.channel, "class")
+        region = won_by(logits, self.channel)
         if not region.flatten(1).any(1).all():
             raise EmptyRegionError(
                 f"class {self.channel} wins at no voxel, so its region is empty; give a mask: "

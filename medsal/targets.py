@@ -17,11 +17,11 @@ from medsal.outputs import (
     as_index,
     check_activation,
     class_logits,
+    covered_by,
     main_output,
     per_sample,
     two_sided,
     wide,
-    winning,
 )
 from medsal.regions import Component, EmptyRegionError, Region
 from medsal.types import Scores, Target
@@ -88,8 +88,7 @@ class Predicted:
         logits = class_logits(output)
         if logits is not None:
             return ClassScore(_one_or_many(two_sided(logits.detach()).argmax(1).tolist()))
-        wins = winning(main_output(output).detach())
-        covered = wins.flatten(2).sum(2)
+        covered = covered_by(main_output(output).detach())
         first = 1 if covered.shape[1] > 1 else 0
         if not covered[:, first:].any(1).all():
             raise EmptyRegionError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import medsal
 from medsal import ClassScore, Difference, Positive, Region, explain
+from medsal.outputs import covered_by, won_by
 from medsal.targets import as_target, settle
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, -1.0]])
@@ -327,3 +328,23 @@ def test_inputs_that_are_not_there() -> None:
         explain(model, x, 0, input="scan", forward_kwargs={"prompt": x[:, 0], "factor": 1})
     with pytest.raises(ValueError, match="input="):
         explain(model, x, 0, forward_kwargs={"prompt": x[:, 0]})
+
+
+@pytest.mark.parametrize("values", ["random", "equal", "not a number"])
+def test_who_wins_is_what_argmax_says(values: str) -> None:
+    """Of equals the first one; whoever is not a number."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, 7)
+    if values == "equal":
+        logits = logits.round()
+    if values == "not a number":
+        logits[:, :, 2][logits[:, :, 2] == logits[:, :, 2].amax(1, keepdim=True)] = torch.nan
+    winners = logits.argmax(1)
+    for channel in range(4):
+        assert torch.equal(won_by(logits, channel), winners == channel)
+    mixed = torch.stack([winners[0] == 2, winners[1] == 0, winners[2] == 3])
+    assert torch.equal(won_by(logits, (2, 0, 3)), mixed)
+    counts = torch.stack([(winners == each).flatten(1).sum(1) for each in range(4)], 1)
+    assert torch.equal(covered_by(logits), counts)
+    assert torch.equal(won_by(logits[:, :1], 0), logits[:, 0] > 0)
+    assert torch.equal(covered_by(logits[:, :1])[:, 0], (logits[:, 0] > 0).flatten(1).sum(1))

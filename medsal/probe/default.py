@@ -163,17 +163,30 @@ def remembered_default(model: nn.Module, key: Any) -> list[str]:
     return [name for name in (_known.get(model, {}).get(key),) if name]
 
 
-_on_grids: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[str, bool]]]" = (
+@dataclass(frozen=True)
+class OnGrid:
+    """A layer that has cells on a grid.
+
+    Attributes:
+        channels_last: whether its channels are on the last axis.
+        call: which of the module's calls in a pass counts: a shared activation has several.
+    """
+
+    channels_last: bool
+    call: int
+
+
+_on_grids: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[str, OnGrid]]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def remember_on_grids(model: nn.Module, key: Any, last: Mapping[str, bool]) -> None:
-    """Keep which layers have cells on a grid, and whether their channels are on the last axis."""
-    _on_grids.setdefault(model, {}).setdefault(key, {}).update(last)
+def remember_on_grids(model: nn.Module, key: Any, found: Mapping[str, OnGrid]) -> None:
+    """Keep which layers have cells on a grid."""
+    _on_grids.setdefault(model, {}).setdefault(key, {}).update(found)
 
 
-def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, bool]:
+def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, OnGrid]:
     """The layers that were found to have cells on a grid before for this key."""
     return _on_grids.get(model, {}).get(key, {})
 

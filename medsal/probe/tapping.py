@@ -1,5 +1,6 @@
 """Tapping: one forward pass in which a layer's output becomes the leaf of the graph."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.default import LastSpatial, remember_on_grids, remembered_on_grids
+from medsal.probe.default import LastSpatial, OnGrid, remember_on_grids, remembered_on_grids
 from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
 from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
-from medsal.probe.sparing import sparing_later
+from medsal.probe.sparing import in_checkpoint, sparing_later
 from medsal.probe.tokens import Layout, tokens_of
 from medsal.targets import checked_scores
 from medsal.types import Features, Target
@@ -46,13 +47,15 @@ _DEPTH = 4
 class _Leaf:
     """A layer's output, the leaf that went on in its place, and where its cells lie.
 
-    The version tells whether an activation in place has written the leaf since.
+    The version tells whether an activation in place has written the leaf since; the call, which one
+    of the module's it was.
     """
 
     leaf: Tensor
     output: Tensor
     layout: Layout
     version: int
+    call: int
 
 
 class Pass:
@@ -73,6 +76,7 @@ class Pass:
         self.leaves: dict[str, _Leaf] = {}
         self._ask, self._key = ask, key
         self._open, self._aside = True, False
+        self._calls: Counter[int] = Counter()
         self._on_grids = remembered_on_grids(model, key)
 
     def tap(self, names: Sequence[str], run: Run, targets: Targets) -> list[Tapped]:
@@ -89,16 +93,25 @@ class Pass:
 
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             for name, path in meant.get(id(module), ()):
+                if self._is_early(name, module):
+                    continue
                 chosen = chosen_part(split_name(name)[0], output, path)
                 if name in self.leaves and chosen.ndim != self.image.ndim:
                     continue  # a shared activation's call on the grid counts, not that in the head
                 layout = self._layout(name, module, inputs, chosen) if self._open else Layout()
                 behind = bool(set(self.leaves) - {name})
-                output = with_part(output, path, self._become_leaf(name, chosen, layout, behind))
+                leaf = self._become_leaf(name, module, chosen, layout, behind)
+                output = with_part(output, path, leaf)
             return output if id(module) in meant else None
 
         with self._watched(watch, names):
             output = run()
+            if any(name in self._on_grids and name not in self.leaves for name in names):
+                # The module is called less often this time.
+                self._on_grids = {}
+                self._calls.clear()
+                self.leaves.clear()
+                output = run()
             self._open = False
             for name in names:
                 if name not in self.leaves:
@@ -186,7 +199,8 @@ class Pass:
                 return None
             layout = Layout(self.seen.channels_last(name, module, output))
             # Copies of the first, large layers would double what the pass needs.
-            onwards = self._become_leaf(name, output, layout, False, output.nbytes > _COPIED)
+            shared = output.nbytes > _COPIED
+            onwards = self._become_leaf(name, module, output, layout, False, shared)
             kept.append(self.leaves.pop(name))
             del kept[:-depth]
             kept[0].output = kept[0].leaf
@@ -200,7 +214,8 @@ class Pass:
         if index is None:
             return [], None
         names = [each.name for each in last.candidates[index::-1]]
-        name, after = last.candidates[index].name, len(last.candidates) - index
+        chosen, after = last.candidates[index], len(last.candidates) - index
+        name = chosen.name
         if after > len(kept) or kept[-after].leaf._version != kept[-after].version:
             return names, None
         chain = kept[-after:]
@@ -212,6 +227,8 @@ class Pass:
             # A checkpointed layer that ran again without its tap, a graph written over, or a layer
             # beside the way to the score.
             return names, None
+        if name != chosen.made_by:
+            chain[0].call = 1  # of the container that handed it on
         found = {name: chain[0]}
         return names, self._remembered([self._tapped(name, found, gradients)], found)[0]
 
@@ -282,6 +299,7 @@ class Pass:
             if self._aside:
                 return None
             if self._open:
+                self._calls[id(module)] += 1
                 self.seen.note(name, module, inputs, output)
             return watch(name, module, inputs, output)
 
@@ -297,7 +315,7 @@ class Pass:
         """Keep which have cells on a grid: next time no other layer need be watched for them."""
         layouts = {each.layer: leaves[each.layer].layout for each in taps}
         plain = {
-            each.layer: layouts[each.layer].channels_last
+            each.layer: OnGrid(layouts[each.layer].channels_last, leaves[each.layer].call)
             for each in taps
             if not layouts[each.layer].tokens and all(n > 1 for n in each.activations.shape[2:])
         }
@@ -313,7 +331,7 @@ class Pass:
             ValueError: when it has none, or that can't be told.
         """
         if name in self._on_grids and tensor.ndim == self.image.ndim:
-            return Layout(self._on_grids[name])
+            return Layout(self._on_grids[name].channels_last)
         shape = tuple(tensor.shape)
         if self.seen.attention(module, inputs, tensor):
             raise ValueError(
@@ -332,14 +350,27 @@ class Pass:
             self._aside = False
         return Layout(tokens=found)
 
+    def _is_early(self, name: str, module: nn.Module) -> bool:
+        """Whether the call that counts is one of the next: no graph need be recorded until then."""
+        known = self._on_grids.get(name)
+        # A checkpoint runs some of the calls again, and must meet the same.
+        return known is not None and self._calls[id(module)] < known.call and not in_checkpoint()
+
     def _become_leaf(
-        self, name: str, output: Tensor, layout: Layout, behind: bool, shared: bool = False
+        self,
+        name: str,
+        module: nn.Module,
+        output: Tensor,
+        layout: Layout,
+        behind: bool,
+        shared: bool = False,
     ) -> Tensor:
         leaf, onwards = leaf_of(output, behind, shared)
         self._spare()
         # A checkpointed layer runs again in the backward pass: the same steps, nothing to note.
         if self._open:
-            self.leaves[name] = _Leaf(leaf, output, layout, leaf._version)
+            call = self._calls[id(module)]
+            self.leaves[name] = _Leaf(leaf, output, layout, leaf._version, call)
         return onwards
 
     def _tapped(self, name: str, leaves: dict[str, _Leaf], gradients: list[list[Tensor]]) -> Tapped:

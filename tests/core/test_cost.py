@@ -1,5 +1,6 @@
 """Grad-CAM costs one forward pass, records no graph before the layer, and keeps nothing."""
 
+import copy
 import gc
 import os
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from core_nets import Nasty, Segmenter, Tiny, image
 from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import medsal
 from medsal.probe import tapping, trimming
@@ -101,6 +103,50 @@ def test_no_graph_before_the_layer() -> None:
         result = medsal.explain(model, x, [0, 1])
     assert result.layer == "0"
     assert sum(saved) < 1000
+
+
+class Often(nn.Module):
+    """One activation after each convolution, as in MONAI's EfficientNet; checkpointed if asked."""
+
+    def __init__(self, checkpointed: bool = False) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(1 if i == 0 else 4, 4, 3) for i in range(4))
+        self.act, self.head = nn.SiLU(), nn.Linear(4, 2)
+        self.checkpointed = checkpointed
+        self.times = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs[: self.times]:
+            if self.checkpointed:
+                x = checkpoint(lambda x, conv=conv: self.act(conv(x)), x, use_reentrant=False)
+            else:
+                x = self.act(conv(x))
+        return self.head(x.mean((2, 3)))
+
+
+def test_of_a_shared_activation_only_the_call_that_counts_begins_a_graph() -> None:
+    model, x = Often(), torch.rand(1, 1, 40, 40)
+    for layer in ("act", None):
+        first = medsal.explain(model, x, layer=layer)
+        with saved_bytes() as saved:
+            second = medsal.explain(model, x, layer=layer)
+        assert sum(saved) < 1000
+    assert second.layer == first.layer == "act"
+    assert torch.equal(second.data, first.data)
+
+
+@pytest.mark.parametrize("layers", ["act", ["convs.1", "act"], None])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_an_activation_that_is_called_a_different_number_of_times(
+    layers: Any, checkpointed: bool
+) -> None:
+    torch.manual_seed(0)
+    model, x = Often(checkpointed), torch.rand(2, 1, 20, 20)
+    for times in (3, 3, 2, 2, 4, 4, 3):
+        model.times = times
+        fresh = copy.deepcopy(model)
+        found, expected = (medsal.explain(each, x, 0, layer=layers).data for each in (model, fresh))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "guided_gradcam", "gradient"])

@@ -381,6 +381,8 @@ class Probe:
                 )
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
                 self._note(lay.narrow(tap.layer, grid, size, watched.seen.layers()))
+            if told := lay.before_tokens(tap.layer, watched.seen.layers(), len(size)):
+                self.record.note(told)
         self.record.layers = tuple(tap.layer for tap in taps)
         self.record.cells, self.record.extent = tuple(taps[0].activations.shape[2:]), size
         return taps

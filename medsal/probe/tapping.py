@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from medsal.probe.default import LastSpatial, OnGrid, remember_on_grids, remembered_on_grids
 from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
-from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
+from medsal.probe.layers import (
+    Layer,
+    Sightings,
+    before_tokens,
+    modules_of,
+    named_layer,
+    watching,
+)
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.sparing import in_checkpoint, sparing_later
 from medsal.probe.tokens import Layout, tokens_of
@@ -312,12 +319,17 @@ class Pass:
             yield self._spare
 
     def _remembered(self, taps: list[Tapped], leaves: Mapping[str, _Leaf]) -> list[Tapped]:
-        """Keep which have cells on a grid: next time no other layer need be watched for them."""
+        """Keep which have cells on a grid: next time no other layer need be watched for them.
+
+        Of what there is a note, all layers are watched each time.
+        """
         layouts = {each.layer: leaves[each.layer].layout for each in taps}
         plain = {
             each.layer: OnGrid(layouts[each.layer].channels_last, leaves[each.layer].call)
             for each in taps
-            if not layouts[each.layer].tokens and all(n > 1 for n in each.activations.shape[2:])
+            if not layouts[each.layer].tokens
+            and all(n > 1 for n in each.activations.shape[2:])
+            and not before_tokens(each.layer, self.seen.layers(), self.image.ndim - 2)
         }
         remember_on_grids(self.model, self._key, plain)
         return taps

@@ -181,3 +181,17 @@ def test_the_order_is_seen_not_guessed() -> None:
         assert found.cells == (4, 6)
         scale = float(usual.abs().max() / found.data.abs().max())
         torch.testing.assert_close(found.data * scale, usual, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_layer_before_blocks_of_tokens_is_told(d: int) -> None:
+    net, x = vit(d), torch.rand(1, 1, *SIZE[d], dtype=torch.float64)
+    for layer in (None, None, "patch_embedding.patch_embeddings"):
+        result = explain(net, x, score, layer=layer)
+        assert result.layer == "patch_embedding.patch_embeddings"
+        assert "layers of tokens" in result.notes[0]
+        assert "first norm of the last block" in result.notes[0]
+    swin = nets.SwinUNETR(1, 2, feature_size=12, spatial_dims=d, depths=(1, 1, 1, 1)).eval()
+    large, region = torch.rand(1, 1, *(64,) * d), medsal.Region(0, torch.ones((64,) * d))
+    others = [explain(net, x, score, layer="blocks.1.norm1"), explain(swin, large, region)]
+    assert not any("layers of tokens" in note for each in others for note in each.notes)

@@ -2,10 +2,12 @@
 
 For one small sample torch's convolutions on a CPU unroll the image into a matrix, forward and
 backward, and take several times as long as oneDNN, which it uses for all others. Backward, where
-the network's own call is over, oneDNN is asked for by name: the same sums, in another order.
+the network's own call is over, oneDNN is asked for by name, and of kernels of one voxel the product
+of matrices: the same sums, in another order.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -38,13 +40,23 @@ def pays(
         return False
     how: list[Any] = [stride, padding, [1] * axes, False, [0] * axes, 1]
     backend: Any = torch._C._select_conv_backend(image, weight, None, *how)
-    return backend.name in ("Slow2d", "Slow3d")
+    if backend.name not in ("Slow2d", "Slow3d"):
+        return False
+    # The turned weights are a copy, and oneDNN makes another: much, beside few cells.
+    return _is_point(weight) or 2 * prod(gradient.shape[2:]) >= len(weight)
 
 
 def turned_gradient(gradient: Tensor, weight: Tensor, padding: Sequence[int]) -> Tensor:
     """The gradient by the input ``(n, c, *s)`` from that by the output ``(n, o, *f)``."""
-    kernel = weight.shape[2:]
-    turned = weight.transpose(0, 1).flip(*range(2, weight.ndim))
+    kernel, size = weight.shape[2:], gradient.shape[2:]
+    if _is_point(weight):
+        product = weight.flatten(1).t() @ gradient.flatten(2)
+        return product.view(*product.shape[:2], *size)
+    turned = weight.transpose(0, 1).flatten(2).flip(2).unflatten(2, kernel)
     beyond = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
     ones = [1] * len(kernel)
     return torch.mkldnn_convolution(gradient, turned, None, beyond, ones, ones, 1)
+
+
+def _is_point(weight: Tensor) -> bool:
+    return all(each == 1 for each in weight.shape[2:])

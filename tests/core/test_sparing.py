@@ -110,14 +110,18 @@ def test_the_gradient_where_torch_would_unroll(axes: int, kernel: int, padding: 
         ({"dtype": torch.float64}, False),
         ({"samples": 2}, False),  # torch takes oneDNN by itself
         ({"built": False}, False),
+        ({"size": 2}, True),  # 8 cells beside 6 channels
+        ({"size": 1}, False),
+        ({"size": 1, "kernel": 1, "padding": [0] * 3}, True),
     ],
 )
 def test_where_the_weights_are_turned(
     change: dict[str, Any], asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = {"stride": [1] * 3, "padding": [1] * 3, "dtype": torch.float32, "samples": 1} | change
-    x = torch.randn(how["samples"], 4, 9, 9, 9, dtype=how["dtype"])
-    weight = torch.randn(6, 4, 3, 3, 3, dtype=how["dtype"])
+    size, kernel = change.get("size", 9), change.get("kernel", 3)
+    x = torch.randn(how["samples"], 4, size, size, size, dtype=how["dtype"])
+    weight = torch.randn(6, 4, kernel, kernel, kernel, dtype=how["dtype"])
     output = F.conv3d(x, weight, stride=how["stride"], padding=how["padding"])
     monkeypatch.setattr(turned, "_THERE", change.get("built", True))
     assert turned.pays(output, weight, x, how["stride"], how["padding"]) == asked

@@ -50,9 +50,11 @@ def turned_gradient(gradient: Tensor, weight: Tensor, padding: Sequence[int]) ->
     """The gradient by the input ``(n, c, *s)`` from that by the output ``(n, o, *f)``."""
     kernel, size = weight.shape[2:], gradient.shape[2:]
     if _is_point(weight):
-        product = weight.flatten(1).t() @ gradient.flatten(2)
+        product: Tensor = weight.flatten(1).t() @ gradient.flatten(2)
         return product.view(*product.shape[:2], *size)
-    turned = weight.transpose(0, 1).flatten(2).flip(2).unflatten(2, kernel)
+    swapped = weight.transpose(0, 1)
+    # Along one axis: a copy that flips several takes several times as long.
+    turned = swapped.flatten(2).flip(2).view(swapped.shape)
     beyond = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
     ones = [1] * len(kernel)
     return torch.mkldnn_convolution(gradient, turned, None, beyond, ones, ones, 1)

@@ -146,7 +146,8 @@ def _losses(
     filled, size = baseline_of(image, fill), image.shape[2:]
     extent = [max(each.stop - each.start for each in axis) for axis in zip(*windows, strict=True)]
     times = places(probe, len(image), batch)
-    with probe.keeping(image, window=extent) as clean:
+    starts = [_start(window, extent, size) for window in windows]
+    with probe.keeping(image, boxes=Box(tuple(starts), tuple(extent))) as clean:
         # What is predicted is read off the clean pass, and the same is asked of the others.
         settled = tuple(settle(each, clean.output) for each in probe.targets)
         probe = replace(probe, target=settled)
@@ -158,10 +159,8 @@ def _losses(
         seen.sort(key=lambda i: _from_border(windows[i], size))
         for k in range(0, len(seen), times):
             group = seen[k : k + times]
-            patches, boxes = zip(
-                *(_patch(image, filled, windows[i], extent) for i in group), strict=True
-            )
-            box = Box(tuple(start for start in boxes for _ in image), tuple(extent))
+            patches = [_patch(image, filled, windows[i], starts[i], extent) for i in group]
+            box = Box(tuple(starts[i] for i in group for _ in image), tuple(extent))
             asked = repeated(probe, len(group), len(image))
             scores = wide(asked.scores_patched(clean, torch.cat(patches), box))
             for i, each in zip(group, torch.split(scores, len(image)), strict=True):
@@ -173,17 +172,19 @@ def _from_border(window: Window, size: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(w.start, n - w.stop) for w, n in zip(window, size, strict=True))
 
 
+def _start(window: Window, extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+    """Where a box of this extent starts that holds the window."""
+    return tuple(min(w.start, n - e) for w, n, e in zip(window, size, extent, strict=True))
+
+
 def _patch(
-    image: Image, filled: Image, window: Window, extent: Sequence[int]
-) -> tuple[Tensor, tuple[int, ...]]:
-    """What stands in a box of the image with a window hidden, and where the box starts."""
-    size = image.shape[2:]
-    starts = [min(w.start, n - e) for w, n, e in zip(window, size, extent, strict=True)]
-    box = tuple(slice(start, start + e) for start, e in zip(starts, extent, strict=True))
-    patch = image[_at(box)].clone()
-    inside = tuple(slice(w.start - a, w.stop - a) for w, a in zip(window, starts, strict=True))
+    image: Image, filled: Image, window: Window, start: Sequence[int], extent: Sequence[int]
+) -> Tensor:
+    """What stands in a box of the image with a window hidden."""
+    patch = image[_at(tuple(slice(a, a + e) for a, e in zip(start, extent, strict=True)))].clone()
+    inside = tuple(slice(w.start - a, w.stop - a) for w, a in zip(window, start, strict=True))
     patch[_at(inside)] = filled[_at(window)]
-    return patch, tuple(starts)
+    return patch
 
 
 @register("rise")

@@ -39,6 +39,12 @@ class Box:
         """How much of a grid it covers."""
         return prod(self.size) / max(1, prod(grid))
 
+    def least_share(self, grid: Sequence[int]) -> float:
+        """How much it would cover if, along each axis, the sample counted that differs least."""
+        along = zip(*self.spans, strict=True)
+        least = (min(high - low for low, high in spans) for spans in along)
+        return float(prod(least)) / max(1, prod(grid))
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -154,9 +160,12 @@ def repeated(whole: Tensor, samples: int) -> Tensor:
     return whole.repeat(samples // len(whole), *(1 for _ in whole.shape[1:]))
 
 
-def origin(window: Sequence[int]) -> Box:
-    """The box of one sample in the grid's first corner."""
-    return Box(((0,) * len(window),), tuple(window))
+def representative(box: Box) -> Box:
+    """A few boxes that start, along each axis, wherever one of these does."""
+    along = [sorted(set(starts)) for starts in zip(*box.starts, strict=True)]
+    count = max(map(len, along))
+    starts = (tuple(axis[i % len(axis)] for axis in along) for i in range(count))
+    return Box(tuple(starts), box.size)
 
 
 def inside(box: Box, outer: Box) -> bool:

@@ -13,7 +13,7 @@ from medsal.probe.boxes import Box, Reach, around, behind, moved, through
 
 aten: Any = torch.ops.aten
 # Above this share of the grid the whole is quicker: cutting and pasting have their price.
-_SHARE = 0.7
+SHARE = 0.7
 
 
 class Operand(Protocol):
@@ -58,7 +58,7 @@ class Step:
 def step_of(
     func: Any, args: Sequence[Any], kwargs: dict[str, Any], grid: Sequence[int]
 ) -> Step | None:
-    """The call on boxes; None where it is unknown, or the boxes cover most of the output.
+    """The call on boxes; None where it is unknown.
 
     Args:
         func: an operation of aten.
@@ -69,8 +69,7 @@ def step_of(
     rule = _RULES.get(func)
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = _elementwise
-    step = rule(func, grid, *args, **kwargs) if rule else None
-    return step if step and step.box.share(grid) <= _SHARE else None
+    return rule(func, grid, *args, **kwargs) if rule else None
 
 
 def _is_operand(x: Any) -> bool:
@@ -226,8 +225,8 @@ def _elementwise(func: Any, grid: Sequence[int], *args: Any, **kwargs: Any) -> S
 
 
 def _apart(operands: Sequence[Any], box: Box) -> list[Any]:
-    """Those that are changed in another box, or nowhere."""
-    return [each for each in operands if each.box is None or each.box.size != box.size]
+    """Those that are changed elsewhere, for some sample, or nowhere."""
+    return [each for each in operands if each.box is None or each.box.spans != box.spans]
 
 
 def _everywhere(shape: tuple[int, ...], axes: int) -> bool:

@@ -191,21 +191,21 @@ class Probe:
 
     @contextmanager
     def keeping(
-        self, image: Image, layer: str | None = None, window: Sequence[int] = ()
+        self, image: Image, layer: str | None = None, boxes: Box | None = None
     ) -> Iterator[CleanPass]:
         """A pass at an image, kept inside so that later ones run only what a change reaches.
 
         Args:
             image: ``(n, c, *s)``.
             layer: that `scores_with` changes.
-            window: the size of a box of the image that `scores_patched` changes, where no layer is.
+            boxes: of the image, those that `scores_patched` changes, where no layer is.
 
         Raises:
             LookupError: when there is no such layer.
         """
         with visiting(self.model), torch.no_grad():
             copy = plain(image).clone()
-            recording = Recording(copy, None if layer else window)
+            recording = Recording(copy, boxes)
             watched = self._pass(image)
             run = partial(self._forward, copy, copied=True)
             with recording:
@@ -220,7 +220,7 @@ class Probe:
         """The scores ``(samples, t)`` of images that differ from a kept pass's in a box.
 
         Args:
-            clean: the pass, kept for boxes of this size.
+            clean: the pass, kept for these boxes among others.
             patch: what stands there, ``(samples, c, *size)``: a multiple of the pass's samples.
             box: where, for each of them.
         """

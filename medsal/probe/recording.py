@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medsal.probe.boxes import Box, origin
-from medsal.probe.local import step_of
+from medsal.probe.boxes import Box, representative
+from medsal.probe.local import SHARE, step_of
 from medsal.probe.spread import Spread, joined, spread
 
 # How much a clean pass may keep [bytes].
@@ -80,13 +80,23 @@ class Call:
     outputs: list[Any] = field(default_factory=list)
     out_spec: Spread = ()
 
+    @property
+    def reached(self) -> bool:
+        """Whether the change reaches an operand."""
+        return any(isinstance(each, Entry) and each.reached for each in self.leaves)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Of the (first) output; empty where it has none."""
+        made = self.outputs[0] if self.outputs else None
+        return made.clean_shape[2:] if isinstance(made, Entry) else ()
+
     def step(self, leaves: Sequence[Any]) -> Any:
         """The call on boxes of these operands; None where it must be run on the whole."""
-        made = self.outputs[0] if self.outputs else None
-        if not isinstance(made, Entry) or len(made.clean_shape) < 3:
+        if not self.grid:
             return None
         args, kwargs = joined(leaves, self.spec)
-        return step_of(self.func, args, kwargs, made.clean_shape[2:])
+        return step_of(self.func, args, kwargs, self.grid)
 
 
 def tail_of(calls: Sequence[Call]) -> int:
@@ -130,11 +140,11 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         image: what goes into the model, a copy of its own.
-        window: the size of a box of it that later passes change; None = they change a layer, which
-            `mark` tells.
+        boxes: of it, those that later passes change; None = they change a layer, which `mark`
+            tells.
     """
 
-    def __init__(self, image: Tensor, window: Sequence[int] | None) -> None:
+    def __init__(self, image: Tensor, boxes: Box | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         # Why later passes must run in full; empty where they need not.
@@ -143,8 +153,9 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._bytes = 0
         self._sharing: dict[int, list[weakref.ReferenceType[Tensor]]] = {}
         self.image = self._entry(image)
-        if window is not None:
-            self.image.reached, self.image.box = True, origin(window)
+        if boxes is not None:
+            # What any of them needs is kept.
+            self.image.reached, self.image.box = True, representative(boxes)
 
     def mark(self, tensor: Tensor) -> None:
         """This tensor is what later passes change."""
@@ -165,6 +176,10 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call = Call(func, noted, spec, written_by(func, len(leaves), spec))
         written = [leaves[i] for i in call.written if isinstance(leaves[i], Tensor)]
         self._check(call, written)
+        if written:
+            # As it is before it is written over.
+            call.outputs = [noted[i] for i in call.written]
+            self._keep_for(call)
         for tensor in written:
             call.shared |= self._overwrite(tensor)
         result = func(*args, **(kwargs or {}))
@@ -184,8 +199,13 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(written) > 1 or (written and written[0] is not outputs[0]):
             self.unfit = f"{call.func} writes to more than it gives back"
         call.outputs = [self._entry(e) if isinstance(e, Tensor) else e for e in outputs]
-        if any(isinstance(each, Entry) and each.reached for each in call.leaves):
-            self._reach(call)
+        step = self._keep_for(call)
+        if call.reached:
+            made = [each for each in call.outputs if isinstance(each, Entry)]
+            for each in made:
+                each.reached = True
+            if step:
+                made[0].box = step.box
         self.calls.append(call)
 
     def _keep(self, entry: Entry) -> None:
@@ -199,20 +219,22 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for each in self._known.values():
                 each.kept = None
 
-    def _reach(self, call: Call) -> None:
-        """Note where the change comes to, and keep what it meets there."""
+    def _keep_for(self, call: Call) -> Any:
+        """Keep what the change meets at a call; the call on boxes, None where there is none."""
+        if not call.reached:
+            return None
         entries = [each for each in call.leaves if isinstance(each, Entry)]
-        made = [each for each in call.outputs if isinstance(each, Entry)]
         shown = [each.tensor if isinstance(each, Outside) else each for each in call.leaves]
         local = all(each.box is not None or not each.reached for each in entries)
         step = call.step(shown) if local else None
-        for each in step.needs if step else entries:
+        if step and step.box.least_share(call.grid) > SHARE:
+            step = None
+        # Of some boxes it may be run on boxes, of others on the whole.
+        whole = step is None or step.box.share(call.grid) > SHARE
+        for each in (*(step.needs if step else ()), *(entries if whole else ())):
             if each.box is not None or not each.reached:
                 self._keep(each)
-        for each in made:
-            each.reached = True
-        if step:
-            made[0].box = step.box
+        return step
 
     def _noted(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from medsal.probe.boxes import Box, gathered, repeated
+from medsal.probe.local import SHARE
 from medsal.probe.recording import Call, Entry, Outside, Recording, tail_of, written_by
 from medsal.probe.shadows import OddError, Shadow, run_in_full
 from medsal.probe.spread import Spread, joined, spread
@@ -83,7 +84,7 @@ class Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if call.shared:
             raise OddError
         step = call.step(leaves) if all(not each.spoiled for each in shadows) else None
-        if step is None:
+        if step is None or step.box.share(call.grid) > SHARE:
             return self._in_full(func, leaves, spec, call.shared)
         return self._given(call, leaves, step.box, step.run())
 

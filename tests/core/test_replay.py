@@ -144,6 +144,11 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, float]] = {
     "ResNet 2D": (small(resnet, 2), (48, 40), 4, 0.2),
     "ResNet 3D": (small(resnet, 3), (32, 32, 24), 4, 0.09),
     "ResNet 3D, stride": (small(resnet, 3, conv1_t_stride=2), (32, 32, 32), 4, 0.1),
+    # Of windows in the middle its last blocks run on the whole, of those in a corner on boxes.
+    "bottlenecks": (
+        small(nets.resnet50, spatial_dims=2, n_input_channels=1, num_classes=3, widen_factor=0.1),
+        (96, 96), 24, 0.65,
+    ),
     "DenseNet 3D": (small(nets.DenseNet, 3, 1, 3, 8, 4, (2, 2)), (32,) * 3, 4, 0.13),
     "DenseNet 1D": (small(nets.DenseNet, 1, 1, 3, 8, 4, (2, 2)), (64,), 8, 0.95),
     "SEResNet": (small(nets.SEResNet50, num_classes=3, **ONE), (64, 64), 8, 0.95),
@@ -219,7 +224,7 @@ def test_patched_images_have_the_scores_of_full_passes(name: str, samples: int) 
     patch = torch.randn(len(box.starts), 1, *box.size, dtype=torch.float64)
     asked = repeated(probe, len(patch) // samples, samples)
     before = image.clone()
-    with probe.keeping(image, window=box.size) as clean:
+    with probe.keeping(image, boxes=box) as clean:
         found = [asked.scores_patched(clean, patch, box)]
         with flops() as needed:
             found.append(asked.scores_patched(clean, patch, box))
@@ -351,7 +356,7 @@ def test_a_clean_pass_that_would_keep_too_much_keeps_nothing(
     usual = medsal.explain(net, x, 0, "occlusion", window=6).data
     monkeypatch.setattr(recording, "_MOST", 4 * x.nbytes)
     probe = Probe(net, ClassScore(0))
-    with probe.keeping(x, window=(6, 6)) as clean:
+    with probe.keeping(x, boxes=boxes((24, 24), 6, 1)) as clean:
         assert "bytes" in clean.recording.unfit
         assert not any(each.kept is not None for each in clean.recording._known.values())
     torch.testing.assert_close(
@@ -361,7 +366,7 @@ def test_a_clean_pass_that_would_keep_too_much_keeps_nothing(
 
 def test_nothing_is_kept_after_the_call() -> None:
     net, image = built("ResNet 2D"), torch.randn(1, 1, 48, 40).double()
-    with probe_of(net).keeping(image, window=(4, 4)) as clean:
+    with probe_of(net).keeping(image, boxes=boxes((48, 40), 4, 1)) as clean:
         entries = [e for c in clean.recording.calls for e in c.leaves if hasattr(e, "kept")]
         kept = [weakref.ref(each.kept) for each in entries if each.kept is not None]
         assert kept
@@ -390,8 +395,9 @@ def test_under_autocast_and_with_meta_tensors() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = medsal.explain(net, image, 1, "occlusion", window=8).data
         probe = Probe(net, ClassScore(1))
-        with probe.keeping(image, window=(8, 8)) as clean:
-            probe.scores_patched(clean, torch.zeros(1, 1, 8, 8), Box(((0, 0),), (8, 8)))
+        corner = Box(((0, 0),), (8, 8))
+        with probe.keeping(image, boxes=corner) as clean:
+            probe.scores_patched(clean, torch.zeros(1, 1, 8, 8), corner)
             assert not clean.recording.unfit
     both = torch.corrcoef(torch.stack([half.flatten(), expected.flatten()]))
     assert float(both[0, 1]) > 0.9
@@ -414,5 +420,6 @@ def test_random_steps_and_training_statistics_run_in_full() -> None:
             )[:, :3]
 
     for net in (Random(), Training()):
-        with Probe(net, ClassScore(1)).keeping(torch.randn(2, 1, 8, 8), window=(2, 2)) as clean:
+        image, corner = torch.randn(2, 1, 8, 8), Box(((0, 0),), (2, 2))
+        with Probe(net, ClassScore(1)).keeping(image, boxes=corner) as clean:
             assert clean.recording.unfit

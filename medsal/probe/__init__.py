@@ -4,7 +4,8 @@ from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard
 from medsal.probe.graph import plain
 from medsal.probe.layers import Layer, named_layer
-from medsal.probe.probe import Probe, Record
+from medsal.probe.probe import Probe
+from medsal.probe.record import Record
 from medsal.probe.replay import CleanPass
 from medsal.probe.tapping import Tapped
 from medsal.probe.visiting import quietly, unwrapped, visiting

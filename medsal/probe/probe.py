@@ -24,49 +24,16 @@ from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
 from medsal.probe.inventory import Inventory, inventory_of
+from medsal.probe.record import Record
 from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
+from medsal.probe.remarks import before_tokens, narrow
 from medsal.probe.replay import CleanPass
 from medsal.probe.sparing import Sparing
 from medsal.probe.tapping import Pass, Tapped
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
-
-
-@dataclass
-class Record:
-    """What the first forward pass of a probe showed, for the result that is made of it."""
-
-    output: Any = None
-    layers: tuple[str, ...] = ()
-    cells: tuple[int, ...] | None = None
-    # The spatial size that the cells divide: the image's, or that of a window of it.
-    extent: tuple[int, ...] | None = None
-    _notes: dict[str, tuple[float, str]] = field(default_factory=dict)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return tuple(text for _, text in self._notes.values())
-
-    def note(self, text: str, about: str | None = None, worse: float = 0.0) -> bool:
-        """Put down what to tell of the result.
-
-        Args:
-            text: the note.
-            about: what it is about; of several notes about one thing, which a method's wrappers may
-                collect, the worst one is kept.
-            worse: how bad it is.
-
-        Returns:
-            Whether it is new.
-        """
-        before = self._notes.get(about or text)
-        if before and before[0] >= worse:
-            return False
-        self._notes[about or text] = (worse, text)
-        return True
-
 
 # How many layers of tokens are tried from the end: those of a block, and what follows it.
 _TOKENS = 24
@@ -380,8 +347,8 @@ class Probe:
                     f"the layers with their shapes"
                 )
             if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
-                self._note(lay.narrow(tap.layer, grid, size, watched.seen.layers()))
-            if told := lay.before_tokens(tap.layer, watched.seen.layers(), len(size)):
+                self._note(narrow(tap.layer, grid, size, watched.seen.layers()))
+            if told := before_tokens(tap.layer, watched.seen.layers(), len(size)):
                 self.record.note(told)
         self.record.layers = tuple(tap.layer for tap in taps)
         self.record.cells, self.record.extent = tuple(taps[0].activations.shape[2:]), size

@@ -14,12 +14,12 @@ from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
 from medsal.probe.layers import (
     Layer,
     Sightings,
-    before_tokens,
     modules_of,
     named_layer,
     watching,
 )
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
+from medsal.probe.remarks import before_tokens
 from medsal.probe.sparing import in_checkpoint, sparing_later
 from medsal.probe.tokens import Layout, tokens_of
 from medsal.targets import checked_scores

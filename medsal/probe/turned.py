@@ -1,9 +1,10 @@
 """The gradient by the input of a convolution, as a convolution with the weights turned round.
 
 For one small sample torch's convolutions on a CPU unroll the image into a matrix, forward and
-backward, and take several times as long as oneDNN, which it uses for all others. Backward, where
-the network's own call is over, oneDNN is asked for by name, and of kernels of one voxel the product
-of matrices: the same sums, in another order.
+backward, and take several times as long as oneDNN, which it uses for all others; and where few
+channels come out, oneDNN's own gradient takes several times as long as its convolution. Backward,
+where the network's own call is over, the convolution is asked for by name, and of kernels of one
+voxel the product of matrices: the same sums, in another order.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# How many channels oneDNN takes at once: of fewer it computes as many.
+_BLOCK = 16
 _THERE: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -23,7 +26,7 @@ def pays(
     stride: Sequence[int],
     padding: Sequence[int],
 ) -> bool:
-    """Whether it can be done and torch would unroll.
+    """Whether it can be done and is quicker than what torch would do.
 
     Args:
         gradient: by the output, ``(n, o, *f)``.
@@ -40,10 +43,10 @@ def pays(
         return False
     how: list[Any] = [stride, padding, [1] * axes, False, [0] * axes, 1]
     backend: Any = torch._C._select_conv_backend(image, weight, None, *how)
-    if backend.name not in ("Slow2d", "Slow3d"):
-        return False
-    # The turned weights are a copy, and oneDNN makes another: much, beside few cells.
-    return _is_point(weight) or 2 * prod(gradient.shape[2:]) >= len(weight)
+    if backend.name in ("Slow2d", "Slow3d"):
+        # The turned weights are a copy, and oneDNN makes another: much, beside few cells.
+        return _is_point(weight) or 2 * prod(gradient.shape[2:]) >= len(weight)
+    return backend.name == "Mkldnn" and len(weight) < _BLOCK
 
 
 def turned_gradient(gradient: Tensor, weight: Tensor, padding: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.cost.agreement import Agreement, agreements
-from tests.benchmarks.cost.contenders import IMPORT, NETS, RUNS
+from tests.benchmarks.cost.contenders import IMPORT, NETS, RUNS, USUAL
 from tests.benchmarks.cost.growth import Curve, grown, plot
 from tests.benchmarks.cost.page import machine, page
 from tests.benchmarks.cost.table import Key, Row, key_of, rows
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
     parser.add_argument("--what", nargs="+", choices=[*RUNS, IMPORT], default=[*RUNS, IMPORT])
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=[*NETS][1:])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=USUAL)
     parser.add_argument("--agreement", action="store_true", help="how far approximations agree")
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="to go on after a break")

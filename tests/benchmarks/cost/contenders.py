@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.networks.nets import DenseNet121, resnet18
+from monai.networks.nets import DenseNet121, EfficientNetBN, SEResNet50, resnet18, resnet50
 from torch import Tensor, nn
 
 import medsal
@@ -13,7 +13,6 @@ from tests.benchmarks.cost import perturbed
 
 CLASS = 1
 CLASSES = 8
-# The first one, whose stem keeps every voxel, is measured where it is named: it takes hours.
 NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
     "ResNet18": (3, lambda: resnet18(n_input_channels=1, num_classes=CLASSES), "layer4"),
     "ResNet18 stem 2": (
@@ -28,7 +27,32 @@ NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
         "layer4",
     ),
     "DenseNet121 2D": (2, lambda: DenseNet121(2, 1, CLASSES), "features"),
+    "ResNet50 stem 2": (
+        3,
+        lambda: resnet50(n_input_channels=1, num_classes=CLASSES, conv1_t_stride=2),
+        "layer4",
+    ),
+    "SEResNet50": (
+        3,
+        lambda: SEResNet50(spatial_dims=3, in_channels=1, num_classes=CLASSES),
+        "layer4",
+    ),
+    "ResNet50 2D": (
+        2,
+        lambda: resnet50(spatial_dims=2, n_input_channels=1, num_classes=CLASSES),
+        "layer4",
+    ),
+    "EfficientNet-B0 2D": (
+        2,
+        lambda: EfficientNetBN(
+            "efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=CLASSES
+        ),
+        "_conv_head",
+    ),
 }
+# What is measured unless networks are named. ResNet18 with a stem that keeps every voxel takes
+# hours.
+USUAL = ("ResNet18 stem 2", "DenseNet121", "ResNet18 2D", "DenseNet121 2D")
 
 
 class Case:

@@ -25,14 +25,17 @@ neighbouring runs in one process, memory as the peak of a process of its own abo
 before the call, operations (FLOPs) as torch counts them. "kept" is what the process holds more
 after the call [MiB], allocator and loaded code included. "same" is the maps' correlation; it is
 empty where a map is the same everywhere, or there is none. Networks are not trained. An import is
-that of an installed package, with its bytecode, after torch's.
+that of an installed package, with its bytecode, after torch's. Operations of a backward pass
+through grouped convolutions (EfficientNet) are counted by torch as if there were no groups.
 
 What to read off:
 
 - **Peaks of memory are the kernel's, of a first call.** They hold what the allocator can't give
   back, which differs from run to run by tens of MiB, and some 10 MiB of torch's own code that a
   first backward pass loads. "live tensors" beside them counts the bytes of tensors alone, in a
-  later call on the smaller image.
+  later call on the smaller image. A first call looks for the default layer, too: where gates
+  multiply features (SEResNet, EfficientNet) this holds up to half as much again for a moment, which
+  later calls and those that name the layer do not.
 - **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
   as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
   DenseNet121, which shows where the forward pass itself takes less than a few hundred.
@@ -46,8 +49,8 @@ What to read off:
   passes on a network that is not trained, and what the table of options shows on those that are.
   RISE has masks that reach everywhere: batches are all that can be saved.
 - **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in
-  DenseNet121 with windows of a quarter, not much is saved; through instance or group norms and in
-  transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
+  DenseNet121 with windows of a quarter, not much is saved; through instance or group norms, behind
+  squeeze-and-excitation gates and in transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
   less time on a trained network, more where everything matters, as the table of options shows.
 
 {tables}

@@ -50,8 +50,9 @@ What to read off:
   RISE has masks that reach everywhere: batches are all that can be saved.
 - **Occlusion runs what a window reaches**, exactly. Where that soon is all of the network, as in
   DenseNet121 with windows of a quarter, not much is saved; through instance or group norms, behind
-  squeeze-and-excitation gates and in transformers, nothing. `coarse=` hides blocks of windows first and looks only where they matter:
-  less time on a trained network, more where everything matters, as the table of options shows.
+  squeeze-and-excitation gates and in transformers, nothing. `coarse=` hides blocks of windows
+  first and looks only where they matter: less time on a trained network, more where everything
+  matters, as the table of options shows.
 
 {tables}
 

@@ -110,7 +110,7 @@ def won_by(logits: Tensor, index: Index) -> Tensor:
     if logits.shape[1] == 1:
         return chosen > 0
     indices = [index] * len(logits) if isinstance(index, int) else index
-    # Two maxima: argmax along the channels takes fifty times as long.
+    # Two maxima: argmax along the channels is many times slower.
     wins = chosen.isnan()
     for all_channels, i, own, won in zip(logits, indices, chosen, wins, strict=True):
         before, after = all_channels[:i], all_channels[i + 1 :]
@@ -124,5 +124,5 @@ def covered_by(logits: Tensor) -> Tensor:
     channels = logits.shape[1]
     if channels == 1:
         return (logits > 0).flatten(2).sum(2)
-    winners = logits.max(1).indices.flatten(1)  # argmax takes five times as long
+    winners = logits.max(1).indices.flatten(1)  # argmax is slower
     return torch.stack([each.bincount(minlength=channels) for each in winners])

@@ -176,14 +176,15 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call = Call(func, noted, spec, written_by(func, len(leaves), spec))
         written = [leaves[i] for i in call.written if isinstance(leaves[i], Tensor)]
         self._check(call, written)
+        step = None
         if written:
             # As it is before it is written over.
             call.outputs = [noted[i] for i in call.written]
-            self._keep_for(call)
+            step = self._keep_for(call)
         for tensor in written:
             call.shared |= self._overwrite(tensor)
         result = func(*args, **(kwargs or {}))
-        self._conclude(call, written, result)
+        self._conclude(call, written, result, step)
         return result
 
     def _check(self, call: Call, written: Sequence[Tensor]) -> None:
@@ -194,12 +195,13 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _is_batch_norm(call.func) and call.leaves[3] is not None and call.leaves[5] is True:
             self.unfit = "a batch norm writes its statistics"
 
-    def _conclude(self, call: Call, written: Sequence[Tensor], result: Any) -> None:
+    def _conclude(self, call: Call, written: Sequence[Tensor], result: Any, step: Any) -> None:
         outputs, call.out_spec = spread([result], {})
         if len(written) > 1 or (written and written[0] is not outputs[0]):
             self.unfit = f"{call.func} writes to more than it gives back"
         call.outputs = [self._entry(e) if isinstance(e, Tensor) else e for e in outputs]
-        step = self._keep_for(call)
+        if not written:
+            step = self._keep_for(call)
         if call.reached:
             made = [each for each in call.outputs if isinstance(each, Entry)]
             for each in made:

@@ -11,13 +11,7 @@ from torch import Tensor, nn
 
 from medsal.probe.default import LastSpatial, OnGrid, remember_on_grids, remembered_on_grids
 from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
-from medsal.probe.layers import (
-    Layer,
-    Sightings,
-    modules_of,
-    named_layer,
-    watching,
-)
+from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.remarks import before_tokens
 from medsal.probe.sparing import in_checkpoint, sparing_later

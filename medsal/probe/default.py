@@ -191,6 +191,20 @@ def remembered_on_grids(model: nn.Module, key: Any) -> Mapping[str, OnGrid]:
     return _on_grids.get(model, {}).get(key, {})
 
 
+_calls: "weakref.WeakKeyDictionary[nn.Module, dict[Any, int]]" = weakref.WeakKeyDictionary()
+
+
+def remember_call(model: nn.Module, key: Any, name: str, call: int) -> None:
+    """Keep which of its module's calls a layer is."""
+    _calls.setdefault(model, {})[key, name] = call
+
+
+def remembered_call(model: nn.Module, key: Any, name: str) -> int | None:
+    """Which of its module's calls a layer is, where that was found before for this key."""
+    known = remembered_on_grids(model, key).get(name)
+    return known.call if known else _calls.get(model, {}).get((key, name))
+
+
 def default_key(tree: Sequence[Any], image: Tensor, kwargs: Mapping[str, Any]) -> Any:
     """What the default layer depends on: the modules, the image's shape, how the model is asked."""
     simple = bool | int | float | str | None

@@ -174,6 +174,8 @@ class Probe:
             copy = plain(image).clone()
             recording = Recording(copy, boxes)
             watched = self._pass(image)
+            if layer:
+                watched.call_of(layer)  # known before the recording starts
             run = partial(self._forward, copy, copied=True)
             with recording:
                 output = watched.marked(layer, recording.mark, run) if layer else run()

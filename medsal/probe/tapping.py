@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.default import LastSpatial, OnGrid, remember_on_grids, remembered_on_grids
+from medsal.probe.default import (
+    LastSpatial,
+    OnGrid,
+    remember_call,
+    remember_on_grids,
+    remembered_call,
+    remembered_on_grids,
+)
 from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
 from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
@@ -266,18 +273,43 @@ class Pass:
 
         return self._at(layer, show, run)
 
+    def call_of(self, layer: str) -> int:
+        """Which of a module's calls in a pass the layer is: of a shared activation, the last one
+        on a grid, as it is tapped.
+
+        Where that is not known yet, the model runs once more.
+
+        Raises:
+            LookupError: when there is no such layer.
+        """
+        meant, path = named_layer(self.model, layer)
+        known = remembered_call(self.model, self._key, layer)
+        if known is not None:
+            return known
+        met = 0
+
+        def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            nonlocal met
+            if module is meant:
+                chosen = chosen_part(split_name(layer)[0], output, path)
+                if not met or chosen.ndim == self.image.ndim:
+                    met = self._calls[id(module)]
+
+        with self._watched(watch):
+            self._ask(self.image.clone())
+        self._calls.clear()
+        remember_call(self.model, self._key, layer, met)
+        return met
+
     def _at(self, layer: str, replace: Callable[..., Any], run: Run) -> Any:
         """The output of a pass in which something is done at a layer."""
         meant, path = named_layer(self.model, layer)
-        met = False
+        call = self.call_of(layer)
+        self._calls.clear()
 
         def watch(_: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-            nonlocal met
-            if module is not meant:
+            if module is not meant or self._calls[id(module)] != call:
                 return None
-            if chosen_part(split_name(layer)[0], output, path).ndim != self.image.ndim and met:
-                return None  # as it is tapped: the call on the grid counts
-            met = True
             return replace(module, inputs, output, path)
 
         with self._watched(watch):

@@ -15,7 +15,13 @@ from medsal.probe.inventory import Inventory, alike, in_a_row, inventory_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside wrappers that share its parameters: `torch.compile`, `DataParallel`."""
+    """The module inside wrappers that share its parameters: `torch.compile`, `DataParallel`.
+
+    Raises:
+        TypeError: for what is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a model as a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(model.module)
     inner = getattr(model, "_orig_mod", None)

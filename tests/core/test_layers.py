@@ -1,6 +1,8 @@
 """Which layer `layer=None` means, and what other layers are."""
 
 import re
+import subprocess
+import sys
 import warnings
 from collections import OrderedDict
 from typing import Any
@@ -461,3 +463,22 @@ def test_a_branch_beside_the_score_that_ends_last(order: tuple[str, str]) -> Non
     constant: Any = lambda output: output[0].detach().flatten(1).sum(1)  # noqa: E731
     assert explain(TwoHeads(), x, constant, "eigencam").layer.startswith("aside")
     assert [each.name for each in medsal.layers(model, x) if each.default] == ["main"]
+
+
+_NO_MODULES = """
+import medsal, torch
+for model in ("resnet", None, torch.relu):
+    for ask in (medsal.explain, medsal.layers):
+        try:
+            ask(model, torch.zeros(1, 1, 8, 8))
+        except TypeError as error:
+            print(error)
+"""
+
+
+def test_what_is_no_module_is_refused() -> None:
+    # In a process of its own: here every annotation is checked before.
+    ran = subprocess.run([sys.executable, "-c", _NO_MODULES], capture_output=True, text=True)
+    said = "expected a model as a torch.nn.Module, got "
+    names = ("str", "NoneType", "builtin_function_or_method")
+    assert ran.stdout.splitlines() == [said + name for name in names for _ in range(2)], ran.stderr

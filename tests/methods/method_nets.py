@@ -65,6 +65,27 @@ class Skip(nn.Module):
         return self.head(torch.cat([first, self.second(first)], 1))
 
 
+class OneReLU(nn.Module):
+    """A ReLU that is called twice on a grid, over as many channels, and once in the head."""
+
+    def __init__(self, axes: int = 2) -> None:
+        super().__init__()
+        self.first = CONV[axes](2, 4, 3, padding=1)
+        self.second = CONV[axes](4, 4, 3, stride=2, padding=1)
+        self.relu = nn.ReLU()
+        self.hidden = nn.Linear(4, 5)
+        self.last = nn.Linear(5, 3)
+
+    def features(self, image: Tensor) -> Tensor:
+        return self.relu(self.second(self.relu(self.first(image))))
+
+    def head(self, features: Tensor) -> Tensor:
+        return self.last(self.relu(self.hidden(features.flatten(2).mean(2))))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image))
+
+
 def seeded(net: nn.Module, seed: int = 0) -> nn.Module:
     """The same net in float64 with weights that depend on nothing but the seed."""
     generator = torch.Generator().manual_seed(seed)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
-from method_nets import Deep, Head, Pooled, Skip, images, probe, seeded
+from method_nets import Deep, Head, OneReLU, Pooled, Skip, images, probe, seeded
 from torch import nn
 
 import medsal
@@ -270,6 +270,23 @@ def test_ablationcam_is_the_net_without_a_channel(make, layer, batch):
             expected = expected + weights * features[:, k : k + 1]
     found = METHODS["ablationcam"](layer=layer, batch=batch)(probe(net, 0, 1), image)
     assert torch.allclose(found, resize(expected.relu(), image.shape[2:]), atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_ablationcam_at_a_shared_activation_changes_its_last_call_on_the_grid(axes, batch):
+    net, image = seeded(OneReLU(axes)), images(axes)
+    with torch.no_grad():
+        features = net.features(image)
+        expected = 0
+        for k in range(features.shape[1]):
+            without = features.clone()
+            without[:, k] = 0
+            loss = (net.head(features) - net.head(without))[:, :1]
+            expected = expected + loss.reshape(-1, *[1] * (axes + 1)) * features[:, k : k + 1]
+    method = METHODS["ablationcam"](layer="relu", batch=batch, divide="none", signed=True)
+    found = method(probe(net, 0), image)
+    assert torch.allclose(found, resize(expected, image.shape[2:]), atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [2, 8])

@@ -274,10 +274,9 @@ class Pass:
         return self._at(layer, show, run)
 
     def call_of(self, layer: str) -> int:
-        """Which of a module's calls in a pass the layer is: of a shared activation, the last one
-        on a grid, as it is tapped.
+        """Which of a module's calls in a pass a layer is: the last one on a grid, as in `tap`.
 
-        Where that is not known yet, the model runs once more.
+        A shared activation has several. Where it is not known yet, the model runs once more.
 
         Raises:
             LookupError: when there is no such layer.

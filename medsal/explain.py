@@ -67,7 +67,7 @@ def explain(
     asked = as_target(target)
     probe = Probe(model, asked, dict(forward_kwargs or {}), input)
     with quietly():
-        # Before the visit, which looks at the same modules and tensors: they lie in the cache.
+        probe.look_through()
         card = probe.card()
         if not getattr(chosen, "one_pass", False):
             # Methods that look at changed images explain what the clean one shows.

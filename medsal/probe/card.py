@@ -2,8 +2,10 @@
 
 import hashlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ _cards: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, ModelCard]]" = weakref.
 _SAMPLE, _SMALL = 16, 4096
 
 
-def card(model: nn.Module) -> ModelCard:
+def card(model: nn.Module, known: Inventory | None = None) -> ModelCard:
     """The card of a model; hashed again only where its state has changed.
 
     Addresses and version counters tell of a change. They miss what is written through `.data`, or
@@ -42,13 +44,17 @@ def card(model: nn.Module) -> ModelCard:
     apart, of large ones. To hash, or just to read, all weights at each call may take as long as a
     forward pass of a photograph.
 
+    Args:
+        model: any module.
+        known: what it is made of, where it has just been looked through.
+
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
-    mark = _mark(inventory_of(model))
-    known = _cards.get(model)
-    if known and known[0] == mark:
-        return known[1]
+    mark = _mark(known or inventory_of(model))
+    last = _cards.get(model)
+    if last and last[0] == mark:
+        return last[1]
     new = ModelCard(type(model).__name__, _size(model), _sha256(_state(model)))
     _cards[model] = (mark, new)
     return new
@@ -69,18 +75,16 @@ def _mark(found: Inventory) -> Any:
     """What differs when the state does."""
     state = found.state
     # What is written to tensors of inference mode is not counted.
-    counts = [-1 if each.is_inference() else each._version for each in state]
+    uncounted = set(map(id, found.inference))
+    counts = [each._version for each in state if id(each) not in uncounted]
     addresses = [each.data_ptr() for each in state]
-    return found.tree, found.keys, addresses, counts, _samples(state, -1 in counts)
+    return found.tree, found.keys, addresses, counts, _samples(state, uncounted)
 
 
-def _samples(state: Sequence[Tensor], uncounted: bool) -> list[Any]:
+def _samples(state: Sequence[Tensor], uncounted: Collection[int]) -> list[Any]:
     """Of what may be written and is not counted: all of small tensors, samples of large ones."""
-    large = [each for each in state if each.numel() > _SMALL]
-    if uncounted:
-        large = [each for each in large if not each.is_inference()]
-    apart = set(map(id, large))
-    small = [each for each in state if id(each) not in apart]
+    whole = [each.numel() <= _SMALL or id(each) in uncounted for each in state]
+    small, large = compress(state, whole), compress(state, map(not_, whole))
     with torch.no_grad():
         sums = [bits_of(in_a_row(row)) for row in alike(small)]
         rows = [torch.cat(row) for row in alike(map(_sample, large))]

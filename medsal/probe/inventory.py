@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -32,10 +33,20 @@ class Inventory:
     tree: Any
     keys: Any
 
-    @property
+    @cached_property
     def state(self) -> list[Tensor]:
         """All parameters and buffers."""
         return [*self.parameters, *self.buffers]
+
+    @cached_property
+    def inference(self) -> list[Tensor]:
+        """Those of them that were made in inference mode."""
+        return [each for each in self.state if each.is_inference()]
+
+    @cached_property
+    def owners(self) -> dict[int, object]:
+        """The modules and parameters, by id."""
+        return {id(each): each for each in chain[Any](self.modules, self.parameters)}
 
 
 def inventory_of(model: nn.Module) -> Inventory:
@@ -85,13 +96,16 @@ def _reject_lazy(model: nn.Module) -> None:
 
 
 def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Tensors in groups of one type on one device."""
+    """Tensors in groups of one type on one device: single numbers, rows, and others."""
     kinds: dict[Any, list[Tensor]] = {}
     for each in tensors:
-        kinds.setdefault((each.dtype, each.device), []).append(each)
+        kinds.setdefault((each.dtype, each.device, min(each.ndim, 2)), []).append(each)
     return [*kinds.values()]
 
 
-def in_a_row(tensors: Iterable[Tensor]) -> Tensor:
-    """What tensors of one type on one device hold: hundreds of small copies take much longer."""
-    return torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in tensors])
+def in_a_row(tensors: Sequence[Tensor]) -> Tensor:
+    """What a group of tensors holds: hundreds of small copies take much longer."""
+    axes = tensors[0].ndim
+    if axes == 0:
+        return torch.stack([*tensors])
+    return torch.cat([*tensors] if axes == 1 else [each.reshape(-1) for each in tensors])

@@ -79,7 +79,7 @@ class Probe:
 
     def output(self, image: Image) -> Any:
         """The model's output; no graph is recorded."""
-        with visiting(self.model), torch.no_grad():
+        with visiting(self.model, self._known), torch.no_grad():
             return self._forward(plain(image))
 
     def gradient(self, image: Image, relus: Rule = "plain") -> Image:
@@ -105,7 +105,7 @@ class Probe:
         rule = RULES[relus]() if relus in RULES else None
         for module in self.model.modules() if rule else ():
             lay.reject_script(module)
-        with visiting(self.model):
+        with visiting(self.model, self._known):
             leaf = plain(image).detach().requires_grad_()
             with Sparing(), rule or nullcontext():
                 # A copy goes in: a network may write into its input.
@@ -151,7 +151,7 @@ class Probe:
         def in_full() -> Any:
             return watched.changed(layer, change, lambda: self._forward(plain(image)))
 
-        with visiting(self.model), torch.no_grad():
+        with visiting(self.model, self._known), torch.no_grad():
             times = samples // len(image)
             output = clean.changed(again, in_full, times) if clean else in_full()
             return torch.stack(self._scores(output, samples), 1)
@@ -170,7 +170,7 @@ class Probe:
         Raises:
             LookupError: when there is no such layer.
         """
-        with visiting(self.model), torch.no_grad():
+        with visiting(self.model, self._known), torch.no_grad():
             copy = plain(image).clone()
             recording = Recording(copy, boxes)
             watched = self._pass(image)
@@ -193,7 +193,7 @@ class Probe:
             patch: what stands there, ``(samples, c, *size)``: a multiple of the pass's samples.
             box: where, for each of them.
         """
-        with visiting(self.model), torch.no_grad():
+        with visiting(self.model, self._known), torch.no_grad():
             output = clean.patched(self._asked, patch, box)
             return torch.stack(self._scores(output, len(patch)), 1)
 
@@ -216,7 +216,7 @@ class Probe:
             ValueError: when a layer is not reached, or a score does not depend on it.
         """
         lay.reject_script(self.model)
-        with visiting(self.model) as found, torch.set_grad_enabled(gradients):
+        with visiting(self.model, self._known) as found, torch.set_grad_enabled(gradients):
             key = self._key(image, found)
             known = [*names] if names else remembered_default(self.model, key)
 
@@ -243,7 +243,7 @@ class Probe:
         """Every layer that a forward pass meets, in the order in which they end."""
         lay.reject_script(self.model)
         watched = self._pass(image)
-        with visiting(self.model), torch.no_grad():
+        with visiting(self.model, self._known), torch.no_grad():
             return watched.layers(lambda: self._forward(plain(image)), self._default(image))
 
     def _default(self, image: Image) -> str | None:
@@ -257,9 +257,22 @@ class Probe:
             # No score can be read off this output: the last layer on a grid is told.
             return None
 
+    def look_through(self) -> None:
+        """Look through the model now, and not at each pass: hundreds of modules take their time.
+
+        From here on it is to keep its modules, parameters and buffers.
+        """
+        self.record.found = inventory_of(self.model)
+
     def card(self) -> ModelCard:
         """Which model it is: its class, size, and the fingerprint of its weights."""
-        return card(self.model)
+        return card(self.model, self._known)
+
+    @property
+    def _known(self) -> Inventory | None:
+        found = self.record.found
+        # A method may have made a probe of another model of it.
+        return found if found and found.modules[0] is self.model else None
 
     def _forward(self, image: Tensor, copied: bool = False, key: Any = None) -> Any:
         known = key and remembered_on_grids(self.model, key)  # a pass of such an image has ended

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from medsal.probe.inventory import Inventory
+
 
 @dataclass
 class Record:
@@ -13,6 +15,8 @@ class Record:
     cells: tuple[int, ...] | None = None
     # The spatial size that the cells divide: the image's, or that of a window of it.
     extent: tuple[int, ...] | None = None
+    # What the model was made of as the explanation began.
+    found: Inventory | None = field(default=None, repr=False)
     _notes: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     @property

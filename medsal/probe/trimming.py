@@ -23,9 +23,10 @@ _PAGES = Path("/proc/self/statm")
 
 
 class _Pass(threading.local):
-    """What a thread's pass has made since it was last looked, and what was unused before it."""
+    """What a thread's pass has made since it was last looked, and what was unused then."""
 
-    made = before = 0
+    made = 0
+    before: int | None = None
 
 
 _pass = _Pass()
@@ -55,9 +56,8 @@ _glibc = _allocator()
 
 
 def begin() -> None:
-    """A pass begins: what is free now is not its doing."""
-    if _glibc:
-        _pass.made, _pass.before = 0, _unused()
+    """A pass begins: what is free as it has made little is not its doing."""
+    _pass.made, _pass.before = 0, None
 
 
 def made(tensor: Tensor) -> Tensor:
@@ -65,8 +65,10 @@ def made(tensor: Tensor) -> Tensor:
     if _glibc and tensor.device.type == "cpu":
         _pass.made += tensor.nbytes
         if _pass.made > _EVERY:
-            _pass.made = 0
-            if _unused() - _pass.before > _MUCH:
+            _pass.made, unused = 0, _unused()
+            if _pass.before is None:
+                _pass.before = unused
+            elif unused - _pass.before > _MUCH:
                 _glibc.malloc_trim(0)
     return tensor
 

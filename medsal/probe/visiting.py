@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from itertools import chain
-from operator import is_
+from itertools import chain, compress
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -39,12 +39,16 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def visiting(model: nn.Module) -> Iterator[Inventory]:
+def visiting(model: nn.Module, known: Inventory | None = None) -> Iterator[Inventory]:
     """Evaluation mode and frozen parameters inside; every trace removed outside.
 
     Restores, also after an exception: the mode of each module, the flag of each parameter, buffers
     and tensors kept as attributes (the forward pass works on copies), submodules, and the state of
     the random number generators.
+
+    Args:
+        model: any module.
+        known: what it is made of, where it has just been looked through.
 
     Yields:
         What the model is made of.
@@ -52,11 +56,10 @@ def visiting(model: nn.Module) -> Iterator[Inventory]:
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
-    found = inventory_of(model)
-    owners = {id(each): each for each in chain[Any](found.modules, found.parameters)}
+    found = known or inventory_of(model)
     with ExitStack() as leaving:
         with torch.inference_mode(False), torch.no_grad():
-            leaving.enter_context(held(owners, partial(_arrive, found)))
+            leaving.enter_context(held(found.owners, partial(_arrive, found)))
         for device in {torch.device("cpu")}.union(each.device for each in found.parameters):
             leaving.enter_context(_same_random(device))
         if any(map(_is_compiled, found.modules)):
@@ -67,17 +70,19 @@ def visiting(model: nn.Module) -> Iterator[Inventory]:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in module._modules or bool(module.__dict__.get("_compiled_call_impl"))
+    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
-    modules = [each for each in found.modules if id(each) in fresh]
-    parameters = [each for each in found.parameters if id(each) in fresh]
+    modules, parameters = found.modules, found.parameters
+    if len(fresh) < len(found.owners):
+        modules = [each for each in modules if id(each) in fresh]
+        parameters = [each for each in parameters if id(each) in fresh]
     _hold(stay, "training", [each for each in modules if hasattr(each, "training")])
-    _hold(stay, "requires_grad", [each for each in parameters if not each.is_inference()])
+    inference = set(map(id, found.inference))
+    _hold(stay, "requires_grad", [each for each in parameters if id(each) not in inference])
     # Then the forward pass gets copies of what each module has.
-    odd = any(each.is_inference() for each in found.state)
-    odd |= any(each.requires_grad for each in found.buffers)
+    odd = bool(inference) or any(each.requires_grad for each in found.buffers)
     others = [each for each in modules if odd or not _is_plain(each)]
     for module in others:
         if isinstance(module, torch.jit.ScriptModule):
@@ -90,19 +95,19 @@ def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
 
 def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
     """Make an attribute of all owners False."""
-    before = [getattr(each, name) for each in owners]
+    current = attrgetter(name)
+    before = [*map(current, owners)]
 
     def restore() -> None:
         # A forward pass may set modes and flags itself.
-        for owner, value in zip(owners, before, strict=True):
-            if getattr(owner, name) is not value:
+        for owner, value, now in zip(owners, before, map(current, owners), strict=True):
+            if now is not value:
                 setattr(owner, name, value)
 
     stay.undo.append(restore)
-    for owner, value in zip(owners, before, strict=True):
-        if value:
-            # The attribute, not eval(): a network may override train() and do more there.
-            setattr(owner, name, False)
+    for owner in compress(owners, before):
+        # The attribute, not eval(): a network may override train() and do more there.
+        setattr(owner, name, False)
 
 
 # Kinds of torch's own modules, with how many attributes they have where none is a tensor. To look
@@ -129,13 +134,16 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
     """Note what buffers hold, and write it back where the forward pass has changed it."""
-    before = [(each._buffers, dict(each._buffers)) for each in modules]
-    held_back = [e for _, buffers in before for e in buffers.values() if e is not None]
-    rows = [(tensors, in_a_row(tensors)) for tensors in alike(held_back)]
+    stores = [each._buffers for each in modules]
+    entries, values = _entries(stores)
+    before = [dict(each) for each in stores]
+    rows = [(tensors, in_a_row(tensors)) for tensors in alike(e for e in values if e is not None)]
 
     def restore() -> None:
-        for store, buffers in before:
-            _put_back(store, buffers)
+        names, now = _entries(stores)
+        if names != entries or not all(map(is_, now, values)):
+            for store, buffers in zip(stores, before, strict=True):
+                _put_back(store, buffers)
         with torch.no_grad():
             for tensors, row in rows:
                 if not torch.equal(in_a_row(tensors).view(torch.uint8), row.view(torch.uint8)):
@@ -144,6 +152,12 @@ def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
                         each.copy_(part.view(each.shape))
 
     stay.undo.append(restore)
+
+
+def _entries(stores: Sequence[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """The names in dictionaries, with how many each has, and the values."""
+    names = [*map(len, stores), *chain.from_iterable(stores)]
+    return names, [*chain.from_iterable(map(dict.values, stores))]
 
 
 def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:

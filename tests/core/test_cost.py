@@ -346,7 +346,7 @@ def test_what_a_pass_leaves_free_is_given_back(
     monkeypatch.setattr(trimming, "_EVERY", 3)
     monkeypatch.setattr(trimming, "_MUCH", 50 * 2**20)
     trimming.begin()
-    for _ in after:
+    for _ in (before, *after):
         trimming.made(torch.zeros(1))
     assert heap.trims == trims
 
@@ -357,11 +357,11 @@ def test_gradients_count_what_they_make(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(trimming, "_unused", lambda: asked.append(1) or 0)
     net, x = LARGER["densenet"]().eval(), torch.rand(1, 1, 32, 32, 32)
     medsal.explain(net, x, 1, "guided_backprop")
-    assert len(asked) == 1  # as it begins
+    assert not asked  # what it makes is small
     monkeypatch.setattr(trimming, "_EVERY", x.nbytes)
     usual = medsal.explain(net, x, 1, "guided_backprop").data
     # The forward pass alone makes eight channels of half the image's size each.
-    assert len(asked) > 2 + 8 / 2**3
+    assert len(asked) >= 2 + 8 / 2**3
     monkeypatch.setattr(trimming, "_glibc", None)
     assert torch.equal(medsal.explain(net, x, 1, "guided_backprop").data, usual)
 

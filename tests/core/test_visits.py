@@ -1,13 +1,15 @@
 """Visits of one model that overlap, and what tells that its state has changed."""
 
 from contextlib import ExitStack
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
 from core_nets import state_of
 from torch import nn
 
-from medsal import Probe, targets
+from medsal import Probe, explain, targets
 from medsal.probe import visiting
 
 
@@ -71,3 +73,32 @@ def test_the_fingerprint_tells_of_what_no_counter_counts() -> None:
     found.append(asked.card().sha256)
     assert len(set(found)) == 4
     assert asked.card().sha256 == found[-1]
+
+
+def test_an_explanation_looks_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, looks = network().eval(), []
+    for name in ("probe", "visiting", "card"):
+        module = import_module(f"medsal.probe.{name}")
+        looked = module.inventory_of
+        monkeypatch.setattr(module, "inventory_of", lambda m, f=looked: looks.append(m) or f(m))
+    explain(model, torch.randn(1, 1, 8, 8), 0, "smoothgrad", samples=4)
+    assert looks == [model]
+
+
+def test_a_method_may_ask_another_model_in_between() -> None:
+    model, other, image = network(), network(), torch.randn(1, 1, 8, 8)
+    for each in other.parameters():
+        torch.nn.init.normal_(each)
+    before = state_of(model), state_of(other)
+    seen = []
+
+    def other_one(probe: Probe, image: torch.Tensor) -> torch.Tensor:
+        asked = replace(probe, model=other)
+        seen.extend([probe.gradient(image), asked.gradient(image), asked.card()])
+        return seen[1]
+
+    explain(model, image, 0, other_one)
+    assert torch.equal(seen[0], Probe(model, targets.ClassScore(0)).gradient(image))
+    assert torch.equal(seen[1], Probe(other, targets.ClassScore(0)).gradient(image))
+    assert seen[2] == Probe(other, targets.ClassScore(0)).card()
+    assert (state_of(model), state_of(other)) == before

@@ -1,5 +1,6 @@
 """The layer that `layer=None` means: the last one that still has all spatial axes."""
 
+import itertools
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 
+# How many layers may lie between a segmentation's features and its output: those of one block.
+_DEPTH = 4
 _POOLS = (_AvgPoolNd, _MaxPoolNd, _LPPoolNd)
 
 
@@ -45,9 +48,9 @@ class LastSpatial:
         self.candidates: list[Candidate] = []
         self._tensor: Tensor | None = None
         self._version = 0
-        # By id, with the tensor kept so that the id stays its own: True = shrunk by strides, False
-        # = pooled.
-        self._points: dict[int, tuple[Tensor, bool]] = {}
+        # By id: True = shrunk by strides, False = pooled. Not kept themselves: the graph of a gate
+        # holds what is gated.
+        self._points: dict[int, tuple[weakref.ref[Tensor], bool]] = {}
 
     def admits(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
         """Whether this layer's output is the new last one."""
@@ -76,7 +79,7 @@ class LastSpatial:
         """Note the tensor that went on in the admitted output's place."""
         self._tensor, self._version = tensor, tensor._version
         if self._is_point(tensor):
-            self._points[id(tensor)] = (tensor, True)
+            self._note(tensor, True)
 
     def chosen(self, output: Any) -> int | None:
         """Which of the candidates it is, as the model ends with this output; None without any."""
@@ -91,6 +94,28 @@ class LastSpatial:
                     break
         left = [each for each in left if each.last_call]
         return next((i for i, each in enumerate(self.candidates) if each in left[-1:]), None)
+
+    def left_open(self, ends: Sequence[str]) -> int:
+        """How many of the last candidates may yet be chosen, at most `_DEPTH`.
+
+        One before others counts where these turn out to make the model's own map: as a single
+        layer, or as a block that it is no part of.
+
+        Args:
+            ends: the names of the modules that were registered last: a network that makes its map
+                elsewhere is asked in a pass more.
+        """
+        candidates, latest = self.candidates[-_DEPTH:], self.candidates[-1].made_by
+        if not any(end == latest or end.startswith(f"{latest}.") for end in ends):
+            return 1
+        for i, each in enumerate(candidates[:-1]):
+            after = [other.made_by for other in candidates[i + 1 :]]
+            if len(after) > 1 and after[-1] == ends[-1] and not candidates[-1].weighs:
+                after.pop()  # an activation at the model's end
+            block = _common(after)
+            if block and not each.made_by.startswith(f"{block}."):
+                return len(candidates) - i
+        return 1
 
     def _is_own(self, output: Any) -> bool:
         """Whether the last layer makes the model's output, a map: itself, or its logits."""
@@ -114,18 +139,36 @@ class LastSpatial:
         grid, size = tensor.shape[2:], self.image.shape[2:]
         return all(cells == 1 for cells in grid) and any(voxels > 1 for voxels in size)
 
+    def _note(self, point: Tensor, strided: bool) -> None:
+        self._points[id(point)] = (weakref.ref(point), strided)
+
+    def _noted(self, tensor: Tensor) -> bool | None:
+        """Whether strides shrank it to a point; None where it has not been met."""
+        met, strided = self._points.get(id(tensor), (None, False))
+        return strided if met and met() is tensor else None
+
     def _strided(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
-        if id(output) in self._points:
-            return self._points[id(output)][1]
+        known = self._noted(output)
+        if known is not None:
+            return known
         tensors = [each for each in inputs if isinstance(each, Tensor) and each.ndim == output.ndim]
-        pooled = "Adaptive" in type(module).__name__ or any(
-            id(each) in self._points and not self._points[id(each)][1] for each in tensors
+        met = [self._noted(each) for each in tensors]
+        pooled = "Adaptive" in type(module).__name__ or False in met
+        wide = any(
+            not self._is_point(each) or of is not None
+            for each, of in zip(tensors, met, strict=True)
         )
-        wide = any(not self._is_point(each) or id(each) in self._points for each in tensors)
         strided = wide and not pooled
-        self._points[id(output)] = (output, strided)
+        self._note(output, strided)
         # A pooling over all that is left may be the global one: features go on counting after it.
         return strided and not isinstance(module, _POOLS)
+
+
+def _common(names: Sequence[str]) -> str:
+    """The innermost module that holds all of these modules: of one, itself."""
+    parts = [each.split(".") for each in names]
+    shared = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
+    return ".".join(each[0] for each in shared)
 
 
 def _first(value: Any) -> Any:
@@ -203,6 +246,19 @@ def remembered_call(model: nn.Module, key: Any, name: str) -> int | None:
     """Which of its module's calls a layer is, where that was found before for this key."""
     known = remembered_on_grids(model, key).get(name)
     return known.call if known else _calls.get(model, {}).get((key, name))
+
+
+_written: "weakref.WeakKeyDictionary[nn.Module, set[Any]]" = weakref.WeakKeyDictionary()
+
+
+def remember_written(model: nn.Module, key: Any, name: str) -> None:
+    """Keep that the network writes over what a layer puts out."""
+    _written.setdefault(model, set()).add((key, name))
+
+
+def is_written(model: nn.Module, key: Any, name: str) -> bool:
+    """Whether the network was seen to write over what a layer puts out."""
+    return (key, name) in _written.get(model, ())
 
 
 def default_key(tree: Sequence[Any], image: Tensor, kwargs: Mapping[str, Any]) -> Any:

@@ -128,7 +128,9 @@ def gradients_of(
         there = [each for each in found if each is not None]
         if len(there) < len(found):
             return None
-        wide = [each if each.dtype == torch.float64 else each.float() / scale for each in there]
+        wide = [each if each.dtype == torch.float64 else each.float() for each in there]
+        if scale != 1:
+            wide = [each / scale for each in wide]
         if scale == scales[-1] or all(bool(each.isfinite().all()) for each in wide):
             return wide
     return None

@@ -218,10 +218,17 @@ class Probe:
         lay.reject_script(self.model)
         with visiting(self.model, self._known) as found, torch.set_grad_enabled(gradients):
             key = self._key(image, found)
-            known = [*names] if names else remembered_default(self.model, key)
+            known = [*names] if names else self._remembered(key)
 
             def run() -> list[Tapped]:
-                return self._tap(image, known, key) if known else self._found(image, key, gradients)
+                try:
+                    if known:
+                        return self._tap(image, known, key)
+                except UnrelatedError:
+                    if names:
+                        raise
+                    # It was another target's.
+                return self._found(image, key, gradients)
 
             try:
                 return run()
@@ -238,6 +245,18 @@ class Probe:
                 raise
         # A score without a gradient: of the last layer, which is nobody else's default.
         return self._search(image, None)
+
+    @property
+    def _kinds(self) -> tuple[type, ...]:
+        """Of targets of medsal's own, which look at the same output; else empty."""
+        kinds = tuple(type(each) for each in self.targets)
+        return kinds if all(each.__module__.startswith("medsal.") for each in kinds) else ()
+
+    def _remembered(self, key: Any) -> list[str]:
+        """The default layer, if it was found before: for all targets, or for some alone."""
+        return remembered_default(self.model, (key, self._kinds)) or remembered_default(
+            self.model, key
+        )
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
@@ -326,7 +345,8 @@ class Probe:
             with torch.enable_grad():
                 run = partial(self._forward, leaf.clone(), copied=True)
                 found = self._pass(image).last_related(names, run, self.targets)
-            # Not remembered: another target may depend on the layers after that.
+            if found and self._kinds:
+                remember_default(self.model, (key, self._kinds), found)
             return self._tap(image, [found or names[0]])
         remember_default(self.model, key, names[0])
         return taps

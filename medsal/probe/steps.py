@@ -103,9 +103,9 @@ def _input_gradient(
     plain = groups == 1 and output_padding is None and all(each == 1 for each in dilation)
     if plain and is_narrow(weight) and gradient.dtype in (torch.float32, torch.float64):
         return narrow_gradient(gradient, weight, size[2:], stride, padding)
-    image = _shaped(gradient, size)
-    if plain and pays(gradient, weight, image, stride, padding):
+    if plain and pays(gradient, weight, gradient.new_empty(1).expand(size), stride, padding):
         return turned_gradient(gradient, weight, padding)
+    image = _shaped(gradient, size)
     transposed, beyond = output_padding is not None, output_padding or [0] * len(stride)
     # Of the input, the shape alone is read.
     found: Tensor = torch.ops.aten.convolution_backward(

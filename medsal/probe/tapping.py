@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from medsal.probe.default import (
     LastSpatial,
     OnGrid,
+    is_written,
     remember_call,
     remember_on_grids,
+    remember_written,
     remembered_call,
     remembered_on_grids,
 )
@@ -45,10 +47,11 @@ class Tapped:
     gradients: tuple[Features, ...]
 
 
-# Up to how many bytes a layer is copied as it becomes a leaf that may not be the last one.
+# Up to how many bytes a layer is copied as it becomes a leaf, which an activation in place might
+# write; of more, copies would cost more than a second pass where one does.
 _COPIED = 2**20
-# How many layers may lie between a segmentation's features and its output: those of one block.
-_DEPTH = 4
+# How many modules that were registered last may be a segmentation's last block.
+_ENDS = 5
 
 
 @dataclass
@@ -108,15 +111,14 @@ class Pass:
                     continue  # a shared activation's call on the grid counts, not that in the head
                 layout = self._layout(name, module, inputs, chosen) if self._open else Layout()
                 behind = bool(set(self.leaves) - {name})
-                leaf = self._become_leaf(name, module, chosen, layout, behind)
+                shared = chosen.nbytes > _COPIED and not is_written(self.model, self._key, name)
+                leaf = self._become_leaf(name, module, chosen, layout, behind, shared)
                 output = with_part(output, path, leaf)
             return output if id(module) in meant else None
 
         with self._watched(watch, names):
             output = run()
-            if any(name in self._on_grids and name not in self.leaves for name in names):
-                # The module is called less often this time.
-                self._on_grids = {}
+            if self._is_lost(names):
                 self._calls.clear()
                 self.leaves.clear()
                 output = run()
@@ -200,7 +202,7 @@ class Pass:
         """
         last = LastSpatial(self.image)
         kept: list[_Leaf] = []
-        depth = 1 if _ends_linear(self.model) else _DEPTH
+        ends = _ends_of(self.model)
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if not self._open or not self._admits(last, name, module, inputs, output):
@@ -210,7 +212,7 @@ class Pass:
             shared = output.nbytes > _COPIED
             onwards = self._become_leaf(name, module, output, layout, False, shared)
             kept.append(self.leaves.pop(name))
-            del kept[:-depth]
+            del kept[: -last.left_open(ends)]
             kept[0].output = kept[0].leaf
             last.went_on(onwards)
             return onwards
@@ -224,10 +226,15 @@ class Pass:
         names = [each.name for each in last.candidates[index::-1]]
         chosen, after = last.candidates[index], len(last.candidates) - index
         name = chosen.name
-        if after > len(kept) or kept[-after].leaf._version != kept[-after].version:
+        if after > len(kept):
+            return names, None
+        if kept[-after].leaf._version != kept[-after].version:
+            remember_written(self.model, self._key, name)
             return names, None
         chain = kept[-after:]
         leaves, outputs = [each.leaf for each in chain], [each.output for each in chain]
+        for each in (*leaves[1:], *outputs[1:]):
+            each.data = each.new_empty(1).expand_as(each)  # their place in the graph is enough
         scores = self._scores(output, targets)
         try:
             gradients = differentiated(scores, targets, leaves, f"layer {name!r}", outputs)
@@ -387,6 +394,17 @@ class Pass:
             self._aside = False
         return Layout(tokens=found)
 
+    def _is_lost(self, names: Sequence[str]) -> bool:
+        """Whether a layer has to be met again: the next pass is another one."""
+        written = [name for name, each in self.leaves.items() if each.leaf._version != each.version]
+        for name in written:
+            remember_written(self.model, self._key, name)
+        # The module is called less often this time.
+        fewer = any(name in self._on_grids and name not in self.leaves for name in names)
+        if fewer:
+            self._on_grids = {}
+        return fewer or bool(written)
+
     def _is_early(self, name: str, module: nn.Module) -> bool:
         """Whether the call that counts is one of the next: no graph need be recorded until then."""
         known = self._on_grids.get(name)
@@ -441,7 +459,9 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a, b)
 
 
-def _ends_linear(model: nn.Module) -> bool:
-    """Whether the last module with parameters is a linear one: a classifier, not a segmentation."""
-    last = [each for each in model.modules() if each._parameters]
-    return bool(last) and isinstance(last[-1], nn.Linear)
+def _ends_of(model: nn.Module) -> list[str]:
+    """The modules that were registered last; none of a classifier, which ends with a linear one."""
+    weighing = [each for each in model.modules() if each._parameters]
+    if weighing and isinstance(weighing[-1], nn.Linear):
+        return []
+    return [name for name, each in modules_of(model) if name and not each._modules][-_ENDS:]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from core_nets import Nasty, Segmenter, Tiny, image
+from monai.networks.blocks import ChannelSELayer
 from monai.networks.nets import BasicUNet, DenseNet, SegResNet, UNet, resnet10
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -195,13 +196,18 @@ def test_the_first_use_copies_no_large_layer(monkeypatch: pytest.MonkeyPatch) ->
 
     model, x = Counted(InPlace()), image(2)
     first = medsal.explain(model, x, 0, signed=True)
-    # The leaf was written over: the layer is tapped in a pass of its own, once.
+    # The leaf was written over: the layer is tapped in a pass of its own, once, and copied then.
     assert (first.layer, model.passes) == ("net.last", 2)
     second = medsal.explain(model, x, 0, signed=True)
     named = medsal.explain(model, x, 0, layer="net.last", signed=True)
     assert model.passes == 4
     assert torch.equal(first.data, named.data)
     assert torch.equal(second.data, named.data)
+    again = Counted(InPlace())
+    again.load_state_dict(model.state_dict())
+    by_name = [medsal.explain(again, x, 0, layer="net.last", signed=True) for _ in range(2)]
+    assert again.passes == 2 + 1
+    assert all(torch.equal(each.data, named.data) for each in by_name)
 
     # Where nothing writes it, the leaf and what goes on are the same numbers in memory.
     places: dict[str, int] = {}
@@ -299,6 +305,15 @@ def test_a_mode_that_the_network_enters_is_left_in_order() -> None:
 LARGER: dict[str, Callable[[], nn.Module]] = {
     "densenet": lambda: DenseNet(3, 1, 3, 16, 8, (2, 4)),
     "resnet": lambda: resnet10(n_input_channels=1, num_classes=3, widen_factor=0.25),
+    "gated": lambda: nn.Sequential(
+        nn.Conv3d(1, 32, 3, stride=2),
+        *[
+            nn.Sequential(nn.Conv3d(32, 32, 3, padding=1), nn.ReLU(), ChannelSELayer(3, 32))
+            for _ in range(4)
+        ],
+        *(nn.Conv3d(32, 8, 3, stride=2), nn.ReLU()),
+        *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 3)),
+    ),
 }
 
 

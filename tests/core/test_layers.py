@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import medsal
 from medsal import explain
+from medsal.probe.default import Candidate, LastSpatial
 
 
 def found(model: nn.Module, x: Tensor) -> str:
@@ -463,6 +464,48 @@ def test_a_branch_beside_the_score_that_ends_last(order: tuple[str, str]) -> Non
     constant: Any = lambda output: output[0].detach().flatten(1).sum(1)  # noqa: E731
     assert explain(TwoHeads(), x, constant, "eigencam").layer.startswith("aside")
     assert [each.name for each in medsal.layers(model, x) if each.default] == ["main"]
+
+
+def test_a_layer_beside_others_is_found_once_for_medsals_targets() -> None:
+    model, x, passes = TwoHeads(), image(2), []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    mask = torch.ones(1, *x.shape[2:], dtype=torch.bool)
+    asked = [explain(model, x, medsal.Region(k, mask)).layer for k in (0, 1, 2)]
+    assert asked == ["main"] * 3
+    first = len(passes) - 2
+    passes.clear()
+    explain(model, x, medsal.Region(1, mask))
+    assert (len(passes), first > 1) == (1, True)
+    # The other output depends on other layers, and the first one's are found all the same.
+    aside: Any = lambda output: output[1].flatten(1).sum(1)  # noqa: E731
+    for _ in range(2):
+        assert explain(model, x, aside).layer.startswith("aside")
+        assert explain(model, x, everything).layer == "main"
+        assert explain(model, x, medsal.Region(1, mask)).layer == "main"
+
+
+@pytest.mark.parametrize(
+    ("made", "ends", "left"),
+    [
+        (["a", "b", "c"], [], 1),  # a classifier's
+        (["a", "b", "c"], ["d", "e"], 1),  # not yet at the end
+        (["a", "b", "c"], ["b", "c"], 2),  # c may be the output, and b the features
+        (["a", "b", "c.0", "c.1"], ["c.0", "c.1"], 3),  # or the block c
+        (["a", "b", "c.0", "c.1", "c"], ["c.0", "c.1"], 4),  # which adds branches up
+        (["a", "b.0", "b.1", "b.2"], ["b.1", "b.2"], 4),  # b, or b.2 alone
+        (["a.0", "a.1", "a.2"], ["a.2"], 2),  # nothing is before a: a.1 and a.2
+    ],
+)
+def test_which_candidates_may_yet_be_the_default(
+    made: list[str], ends: list[str], left: int
+) -> None:
+    last = LastSpatial(image(2))
+    last.candidates = [Candidate(each, each, True, 1) for each in made]
+    assert last.left_open(ends) == left
+    # An activation at the very end is no layer of features.
+    if 1 < left < 4:
+        last.candidates.append(Candidate("sigmoid", "sigmoid", False, 1))
+        assert last.left_open([*ends, "sigmoid"]) == left + 1
 
 
 _NO_MODULES = """

@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.networks.nets import DenseNet121, EfficientNetBN, SEResNet50, resnet18, resnet50
+from monai.networks.nets import (
+    DenseNet121,
+    EfficientNetBN,
+    SegResNet,
+    SEResNet50,
+    UNet,
+    resnet18,
+    resnet50,
+)
 from torch import Tensor, nn
 
 import medsal
@@ -48,6 +56,18 @@ NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
             "efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=CLASSES
         ),
         "_conv_head",
+    ),
+    "UNet": (
+        3,
+        lambda: UNet(
+            3, 1, CLASSES, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch"
+        ),
+        "model.2.0",
+    ),
+    "SegResNet": (
+        3,
+        lambda: SegResNet(spatial_dims=3, in_channels=1, out_channels=CLASSES),
+        "act_mod",
     ),
 }
 # What is measured unless networks are named. ResNet18 with a stem that keeps every voxel takes

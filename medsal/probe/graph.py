@@ -21,6 +21,25 @@ class _Attach(torch.autograd.Function):
         return gradients[0], None
 
 
+class _Place(torch.autograd.Function):
+    """A tensor's place in the graph, without its numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.new_empty(1).expand(tensor.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def place_of(tensor: Tensor) -> Tensor:
+    """What the gradient by a tensor can be asked of, and sent on from: its numbers are not kept."""
+    with torch.inference_mode(False), torch.enable_grad():
+        place: Tensor = _Place.apply(tensor)  # type: ignore[no-untyped-call]
+    return place
+
+
 def leaf_of(tensor: Tensor, behind: bool = False, shared: bool = False) -> tuple[Tensor, Tensor]:
     """The tensor to differentiate by, and the one that goes on in its place.
 

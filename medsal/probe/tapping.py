@@ -19,7 +19,7 @@ from medsal.probe.default import (
     remembered_call,
     remembered_on_grids,
 )
-from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
+from medsal.probe.graph import UnrelatedError, differentiated, leaf_of, place_of
 from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.remarks import before_tokens
@@ -213,7 +213,9 @@ class Pass:
             onwards = self._become_leaf(name, module, output, layout, False, shared)
             kept.append(self.leaves.pop(name))
             del kept[: -last.left_open(ends)]
-            kept[0].output = kept[0].leaf
+            if len(kept) > 1:
+                kept[-1].output = place_of(output)
+            kept[0].output = kept[0].leaf  # nothing before it is asked for
             last.went_on(onwards)
             return onwards
 
@@ -233,8 +235,8 @@ class Pass:
             return names, None
         chain = kept[-after:]
         leaves, outputs = [each.leaf for each in chain], [each.output for each in chain]
-        for each in (*leaves[1:], *outputs[1:]):
-            each.data = each.new_empty(1).expand_as(each)  # their place in the graph is enough
+        for each in leaves[1:]:
+            each.data = each.new_empty(1).expand_as(each)  # its place in the graph is enough
         scores = self._scores(output, targets)
         try:
             gradients = differentiated(scores, targets, leaves, f"layer {name!r}", outputs)

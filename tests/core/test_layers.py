@@ -466,6 +466,43 @@ def test_a_branch_beside_the_score_that_ends_last(order: tuple[str, str]) -> Non
     assert [each.name for each in medsal.layers(model, x) if each.default] == ["main"]
 
 
+class Keeps(nn.Module):
+    """Keeps what it puts out, for others to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.conv(x).sigmoid()
+        return self.kept
+
+
+class ReadsAside(nn.Module):
+    """A segmentation whose second output was read off its last block, beside the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.block = Keeps()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.block(self.stem(x)), self.block.kept
+
+
+def test_what_a_network_reads_beside_the_way_stays_whole() -> None:
+    model, x = ReadsAside().eval(), image(2)
+    both: Any = lambda output: (output[0] * output[1]).flatten(1).sum(1)  # noqa: E731
+    first, second = (explain(model, x, both, signed=True) for _ in range(2))  # searched, then known
+    named = explain(model, x, both, layer="stem", signed=True)
+    assert first.layer == second.layer == "stem"
+    for each in (first, second):
+        torch.testing.assert_close(each.data, named.data)
+        for got, usual in zip(each.output, model(x), strict=True):
+            assert torch.equal(got, usual)
+
+
 def test_a_layer_beside_others_is_found_once_for_medsals_targets() -> None:
     model, x, passes = TwoHeads(), image(2), []
     model.register_forward_pre_hook(lambda *_: passes.append(1))

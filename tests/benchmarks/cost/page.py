@@ -33,9 +33,12 @@ What to read off:
 - **Peaks of memory are the kernel's, of a first call.** They hold what the allocator can't give
   back, which differs from run to run by tens of MiB, and some 10 MiB of torch's own code that a
   first backward pass loads. "live tensors" beside them counts the bytes of tensors alone, in a
-  later call on the smaller image. A first call looks for the default layer, too: where gates
-  multiply features (SEResNet, EfficientNet) this holds up to half as much again for a moment, which
-  later calls and those that name the layer do not.
+  later call on the smaller image. A first call looks for the default layer, too: of a segmentation
+  it may hold some of the last layers a moment longer than a later call, or one that names a layer.
+- **The gradient has the size of what it goes through.** In a classifier that is little. Where the
+  default layer of a segmentation lies at the image's own size, before a last block of several
+  layers (UNet), the gradient through that block is part of the price; before a convolution of one
+  voxel (SegResNet) it is hardly seen.
 - **A fixed price for each layer.** medsal holds every module, parameter and buffer of the network
   as it was, and fingerprints its weights: some milliseconds for the five hundred modules of a
   DenseNet121, which shows where the forward pass itself takes less than a few hundred.

@@ -24,7 +24,13 @@ def monai_occlusion(case: "Case") -> Tensor:
     from monai.visualize import OcclusionSensitivity
 
     asked = OcclusionSensitivity(
-        nn_module=case.net, mask_size=case.window(), overlap=0, n_batch=8, mode=0.0, verbose=False
+        nn_module=case.net,
+        mask_size=case.window(),
+        overlap=0,
+        n_batch=8,
+        mode=0.0,
+        activate=False,  # else of an image of one channel it takes each score's sigmoid
+        verbose=False,
     )
     return -asked(case.image)[0][:, _CLASS : _CLASS + 1]
 

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from medsal.probe import layers as lay
 from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard, card
-from medsal.probe.default import (
-    default_key,
-    remember_default,
-    remembered_default,
-    remembered_on_grids,
-)
 from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
 from medsal.probe.handing import WantsCopyError, handed
 from medsal.probe.inputs import check_input
 from medsal.probe.inventory import Inventory, inventory_of
+from medsal.probe.memory import (
+    key_of,
+    remember_default,
+    remembered_default,
+    remembered_on_grids,
+)
 from medsal.probe.record import Record
 from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
@@ -311,7 +311,7 @@ class Probe:
 
     def _key(self, image: Image, found: Inventory | None = None) -> Any:
         tree = (found or inventory_of(self.model)).tree
-        return default_key(tree, image, {**self.forward_kwargs, "": self.input})
+        return key_of(tree, image, {**self.forward_kwargs, "": self.input})
 
     def _pass(self, image: Image, key: Any = None) -> Pass:
         return Pass(self.model, plain(image), self._asked, key or self._key(image))

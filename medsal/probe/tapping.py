@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.default import (
-    LastSpatial,
+from medsal.probe.default import LastSpatial
+from medsal.probe.graph import UnrelatedError, differentiated, leaf_of, place_of
+from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
+from medsal.probe.memory import (
     OnGrid,
     is_written,
     remember_call,
@@ -19,8 +21,6 @@ from medsal.probe.default import (
     remembered_call,
     remembered_on_grids,
 )
-from medsal.probe.graph import UnrelatedError, differentiated, leaf_of, place_of
-from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.remarks import before_tokens
 from medsal.probe.sparing import in_checkpoint, sparing_later

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import medsal
 from tests.networks.definitions import DEFINITIONS, Case
@@ -170,7 +171,20 @@ def build(entry: Entry) -> nn.Module:
                 buffer.normal_(0, 0.1)
             if name.endswith("running_var"):
                 buffer.uniform_(0.5, 1.5)
+        if entry.calm:
+            _calm(network, image_of(entry, 4))
     return network
+
+
+def _calm(network: nn.Module, images: Tensor) -> None:
+    """Give the network the statistics that these images have in it."""
+    norms = [each for each in network.modules() if isinstance(each, _BatchNorm)]
+    usual = [each.momentum for each in norms]
+    for each in norms:
+        each.momentum = 1.0
+    network(images)
+    for each, momentum in zip(norms, usual, strict=True):
+        each.momentum = momentum
 
 
 def row_of(name: str, columns: list[str]) -> tuple[list[str], int]:

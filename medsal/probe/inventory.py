@@ -68,18 +68,20 @@ def inventory_of(model: nn.Module) -> Inventory:
         level = [child for key, child in found.items() if key not in modules]
         modules |= found
     all_modules = [*modules.values()]
-    parameters, parameter_keys = _entries([each._parameters for each in all_modules])
-    buffers, buffer_keys = _entries([each._buffers for each in all_modules])
+    held, parameter_keys = entries_of([each._parameters for each in all_modules])
+    parameters = [each for each in held if each is not None]
+    held, buffer_keys = entries_of([each._buffers for each in all_modules])
+    buffers = [each for each in held if each is not None]
     kinds = set(map(type, chain[Any](parameters, buffers)))
     if any(issubclass(kind, _UNINITIALIZED) for kind in kinds):
         _reject_lazy(model)
     return Inventory(all_modules, parameters, buffers, tree, (parameter_keys, buffer_keys))
 
 
-def _entries(stores: Sequence[Any]) -> tuple[list[Any], Any]:
-    """What stores hold, and under which names: those of each, and how many."""
+def entries_of(stores: Sequence[Any]) -> tuple[list[Any], Any]:
+    """What stores hold, None too, and under which names: those of each, and how many."""
     entries = [*chain.from_iterable([each.items() for each in stores if len(each)])]
-    return [each for _, each in entries if each is not None], (
+    return [each for _, each in entries], (
         [key for key, _ in entries],
         [len(each) for each in stores],
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from itertools import chain, compress
+from itertools import compress
 from operator import attrgetter, is_
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medsal.probe.holding import Stay, held
-from medsal.probe.inventory import Inventory, alike, in_a_row, inventory_of
+from medsal.probe.inventory import Inventory, alike, entries_of, in_a_row, inventory_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -135,13 +135,13 @@ def _is_plain(module: nn.Module) -> bool:
 def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
     """Note what buffers hold, and write it back where the forward pass has changed it."""
     stores = [each._buffers for each in modules]
-    entries, values = _entries(stores)
+    values, names = entries_of(stores)
     before = [dict(each) for each in stores]
     rows = [(tensors, in_a_row(tensors)) for tensors in alike(e for e in values if e is not None)]
 
     def restore() -> None:
-        names, now = _entries(stores)
-        if names != entries or not all(map(is_, now, values)):
+        now, named = entries_of(stores)
+        if named != names or not all(map(is_, now, values)):
             for store, buffers in zip(stores, before, strict=True):
                 _put_back(store, buffers)
         with torch.no_grad():
@@ -152,12 +152,6 @@ def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
                         each.copy_(part.view(each.shape))
 
     stay.undo.append(restore)
-
-
-def _entries(stores: Sequence[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
-    """The names in dictionaries, with how many each has, and the values."""
-    names = [*map(len, stores), *chain.from_iterable(stores)]
-    return names, [*chain.from_iterable(map(dict.values, stores))]
 
 
 def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:

@@ -173,8 +173,9 @@ def _choices(asked: Any, settled: Any) -> tuple[str, ...]:
 
 
 def _notes(data: Tensor) -> tuple[str, ...]:
-    low, high = data.detach().flatten(2).aminmax(dim=2)
-    empty = ((low == 0) & (high == 0)).nonzero().tolist()
+    flat = data.detach().flatten(2)
+    # Many times as quick as one aminmax of rows.
+    empty = ((flat.amin(2) == 0) & (flat.amax(2) == 0)).nonzero().tolist()
     said = ", ".join(f"sample {i} target {j}" for i, j in empty)
     note = f"empty map ({said}): no evidence for the target was found, which is not 'unimportant'"
     return (note,) if said else ()

@@ -5,14 +5,15 @@ import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import not_
+from operator import attrgetter, not_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.inventory import Inventory, alike, in_a_row, inventory_of
+from medsal.probe.inventory import Inventory, inventory_of
 from medsal.probe.layers import modules_of
+from medsal.probe.rows import alike, bits_of, in_a_row
 
 
 @dataclass(frozen=True)
@@ -76,35 +77,31 @@ def _mark(found: Inventory) -> Any:
     state = found.state
     # What is written to tensors of inference mode is not counted.
     uncounted = set(map(id, found.inference))
-    counts = [each._version for each in state if id(each) not in uncounted]
-    addresses = [each.data_ptr() for each in state]
+    counted = [each for each in state if id(each) not in uncounted] if uncounted else state
+    counts = [*map(attrgetter("_version"), counted)]
+    addresses = [*map(Tensor.data_ptr, state)]
     return found.tree, found.keys, addresses, counts, _samples(state, uncounted)
 
 
 def _samples(state: Sequence[Tensor], uncounted: Collection[int]) -> list[Any]:
     """Of what may be written and is not counted: all of small tensors, samples of large ones."""
-    whole = [each.numel() <= _SMALL or id(each) in uncounted for each in state]
-    small, large = compress(state, whole), compress(state, map(not_, whole))
+    sizes = [*map(Tensor.numel, state)]
+    large = [n > _SMALL for n in sizes]
+    if uncounted:
+        large = [a and id(each) not in uncounted for a, each in zip(large, state, strict=True)]
+    small = [*compress(state, map(not_, large))]
     with torch.no_grad():
         sums = [bits_of(in_a_row(row)) for row in alike(small)]
-        rows = [torch.cat(row) for row in alike(map(_sample, large))]
+        parts = [*map(_sample, compress(state, large), compress(sizes, large))]
+        rows = [torch.cat(row) for row in alike(parts)]
         return [*sums, *(_bytes(each).cpu().numpy().tobytes() for each in rows)]
 
 
-def _sample(tensor: Tensor) -> Tensor:
+def _sample(tensor: Tensor, size: int) -> Tensor:
     """Some of its numbers, far apart."""
     if not tensor.is_contiguous():
         return tensor.reshape(-1)
-    return tensor.as_strided((_SAMPLE,), (tensor.numel() // _SAMPLE,))
-
-
-def bits_of(tensor: Tensor) -> int:
-    """The sum of all bits' words: quick, and another one when something was written."""
-    content = tensor.detach().contiguous().view(-1)
-    width = content.element_size()
-    # Sums of long integers are quick; they start at multiples of eight bytes.
-    whole = not content.numel() * width % 8 and not content.storage_offset() * width % 8
-    return int(content.view(torch.int64 if whole else torch.uint8).sum())
+    return tensor.as_strided((_SAMPLE,), (size // _SAMPLE,))
 
 
 def _bytes(tensor: Tensor) -> Tensor:

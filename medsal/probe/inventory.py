@@ -1,18 +1,20 @@
 """What a model is made of, told quickly: each call looks, as models change between calls."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
+from operator import attrgetter, methodcaller
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from medsal.probe.layers import modules_of
 
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+_children, _parameters, _buffers = map(attrgetter, ("_modules", "_parameters", "_buffers"))
+_names, _values = methodcaller("keys"), methodcaller("values")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,7 @@ class Inventory:
         modules: each once, the model itself first.
         parameters: of all of them; one that is shared comes more than once.
         buffers: likewise.
+        names: under which name each module's children are registered.
         tree: what is the same when the modules are, under the same names.
         keys: what is the same when the names of parameters and buffers are.
     """
@@ -30,6 +33,7 @@ class Inventory:
     modules: Sequence[nn.Module]
     parameters: Sequence[nn.Parameter]
     buffers: Sequence[Tensor]
+    names: Sequence[str]
     tree: Any
     keys: Any
 
@@ -41,12 +45,13 @@ class Inventory:
     @cached_property
     def inference(self) -> list[Tensor]:
         """Those of them that were made in inference mode."""
-        return [each for each in self.state if each.is_inference()]
+        return [*compress(self.state, map(Tensor.is_inference, self.state))]
 
     @cached_property
     def owners(self) -> dict[int, object]:
         """The modules and parameters, by id."""
-        return {id(each): each for each in chain[Any](self.modules, self.parameters)}
+        owners = [*self.modules, *self.parameters]
+        return dict(zip(map(id, owners), owners, strict=True))
 
 
 def inventory_of(model: nn.Module) -> Inventory:
@@ -55,36 +60,37 @@ def inventory_of(model: nn.Module) -> Inventory:
     Raises:
         ValueError: when a lazy module has not been run yet.
     """
-    # Hundreds of modules: comprehensions, and no work for each. What another thread may write
-    # meanwhile is read in one go.
+    # Hundreds of modules: each step is one for all of a level, and makes no object for each.
     modules, level = {id(model): model}, [model]
+    names: list[str] = []
     tree: list[Any] = []
     while level:
-        parents = [each for each in level if each._modules]
-        entries = [*chain.from_iterable([each._modules.items() for each in parents])]
-        tree += [(name, id(child)) for name, child in entries]
-        tree += [len(each._modules) for each in parents]
-        found = {id(child): child for _, child in entries if child is not None}
+        children, (keys, counts) = entries_of([*map(_children, level)])
+        names += keys
+        tree += map(id, children)
+        tree += counts
+        found = {id(child): child for child in children if child is not None}
         level = [child for key, child in found.items() if key not in modules]
         modules |= found
-    all_modules = [*modules.values()]
-    held, parameter_keys = entries_of([each._parameters for each in all_modules])
+    everything = [*modules.values()]
+    held, parameter_keys = entries_of([*map(_parameters, everything)])
     parameters = [each for each in held if each is not None]
-    held, buffer_keys = entries_of([each._buffers for each in all_modules])
+    held, buffer_keys = entries_of([*map(_buffers, everything)])
     buffers = [each for each in held if each is not None]
-    kinds = set(map(type, chain[Any](parameters, buffers)))
-    if any(issubclass(kind, _UNINITIALIZED) for kind in kinds):
+    if any(issubclass(kind, _UNINITIALIZED) for kind in set(map(type, chain(parameters, buffers)))):
         _reject_lazy(model)
-    return Inventory(all_modules, parameters, buffers, tree, (parameter_keys, buffer_keys))
+    held_as = (parameter_keys, buffer_keys)
+    return Inventory(everything, parameters, buffers, names, [*names, *tree], held_as)
 
 
-def entries_of(stores: Sequence[Any]) -> tuple[list[Any], Any]:
+def entries_of(stores: Sequence[Any]) -> tuple[list[Any], tuple[list[str], list[int]]]:
     """What stores hold, None too, and under which names: those of each, and how many."""
-    entries = [*chain.from_iterable([each.items() for each in stores if len(each)])]
-    return [each for _, each in entries], (
-        [key for key, _ in entries],
-        [len(each) for each in stores],
-    )
+    filled = [*filter(len, stores)]
+    names: list[str] = [*chain.from_iterable(map(_names, filled))]
+    values: list[Any] = [*chain.from_iterable(map(_values, filled))]
+    if len(names) != len(values):
+        return entries_of(stores)  # another thread has written in between
+    return values, (names, [*map(len, stores)])
 
 
 def _reject_lazy(model: nn.Module) -> None:
@@ -95,19 +101,3 @@ def _reject_lazy(model: nn.Module) -> None:
                 f"expected a model that has all its parameters, got a lazy one in {name!r}; "
                 f"run {type(model).__name__} once on an image of the right shape"
             )
-
-
-def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Tensors in groups of one type on one device: single numbers, rows, and others."""
-    kinds: dict[Any, list[Tensor]] = {}
-    for each in tensors:
-        kinds.setdefault((each.dtype, each.device, min(each.ndim, 2)), []).append(each)
-    return [*kinds.values()]
-
-
-def in_a_row(tensors: Sequence[Tensor]) -> Tensor:
-    """What a group of tensors holds: hundreds of small copies take much longer."""
-    axes = tensors[0].ndim
-    if axes == 0:
-        return torch.stack([*tensors])
-    return torch.cat([*tensors] if axes == 1 else [each.reshape(-1) for each in tensors])

@@ -23,7 +23,7 @@ from medsal.probe.memory import (
 )
 from medsal.probe.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.remarks import before_tokens
-from medsal.probe.sparing import in_checkpoint, sparing_later
+from medsal.probe.sparing import Sparing, in_checkpoint, sparing_later
 from medsal.probe.tokens import Layout, tokens_of
 from medsal.targets import checked_scores
 from medsal.types import Features, Target
@@ -117,11 +117,11 @@ class Pass:
             return output if id(module) in meant else None
 
         with self._watched(watch, names):
-            output = run()
+            output = self._sparing(run)
             if self._is_lost(names):
                 self._calls.clear()
                 self.leaves.clear()
-                output = run()
+                output = self._sparing(run)
             self._open = False
             for name in names:
                 if name not in self.leaves:
@@ -173,9 +173,9 @@ class Pass:
             # What follows may be written in place.
             return output.clone()
 
-        with self._watched(watch) as spare:
-            spare()
-            output = run()
+        with self._watched(watch):
+            with Sparing():
+                output = run()
             scores = self._scores(output, targets)
             # A segmentation's own map is no layer of features.
             maps = [each for each in _tensors(output) if each.ndim == self.image.ndim]
@@ -220,7 +220,7 @@ class Pass:
             return onwards
 
         with self._watched(watch):
-            output = run()
+            output = self._sparing(run)
             self._open = False
         index = last.chosen(output)
         if index is None:
@@ -326,15 +326,14 @@ class Pass:
     def _admits(self, last: LastSpatial, name: str, module: nn.Module, *went: Any) -> bool:
         return not self.seen.attention(module, *went) and last.admits(name, module, *went)
 
-    @contextmanager
-    def _watched(
-        self, watch: Callable[..., Any], names: Sequence[str] = ()
-    ) -> Iterator[Callable[[], None]]:
-        """Call ``watch`` as each layer ends; of named ones that are known, as these alone end.
+    def _sparing(self, run: Run) -> Any:
+        """The output of a pass whose graph, from the first leaf on, keeps little."""
+        with sparing_later() as self._spare:
+            return run()
 
-        Yields:
-            What makes the graph keep little from there on.
-        """
+    @contextmanager
+    def _watched(self, watch: Callable[..., Any], names: Sequence[str] = ()) -> Iterator[None]:
+        """Call ``watch`` as each layer ends; of named ones that are known, as these alone end."""
 
         def noting(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if self._aside:
@@ -349,8 +348,8 @@ class Pass:
             modules = [*{id(module): (name, module) for name, module in meant}.values()]
         else:
             modules = [(name, module) for name, module in modules_of(self.model) if name]
-        with watching(modules, noting), sparing_later() as self._spare:
-            yield self._spare
+        with watching(modules, noting):
+            yield
 
     def _remembered(self, taps: list[Tapped], leaves: Mapping[str, _Leaf]) -> list[Tapped]:
         """Keep which have cells on a grid: next time no other layer need be watched for them.
@@ -423,9 +422,9 @@ class Pass:
         shared: bool = False,
     ) -> Tensor:
         leaf, onwards = leaf_of(output, behind, shared)
-        self._spare()
         # A checkpointed layer runs again in the backward pass: the same steps, nothing to note.
         if self._open:
+            self._spare()
             call = self._calls[id(module)]
             self.leaves[name] = _Leaf(leaf, output, layout, leaf._version, call)
         return onwards

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from itertools import compress
-from operator import attrgetter, is_
+from itertools import chain, compress, islice
+from operator import attrgetter, is_, not_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medsal.probe.holding import Stay, held
-from medsal.probe.inventory import Inventory, alike, entries_of, in_a_row, inventory_of
+from medsal.probe.inventory import Inventory, entries_of, inventory_of
+from medsal.probe.rows import alike, in_a_row, words_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -38,6 +39,12 @@ def quietly() -> Iterator[None]:
         yield
 
 
+# Of hundreds of modules at once.
+_compiled_call = attrgetter("_compiled_call_impl")
+_hooks = attrgetter("_forward_hooks", "_forward_pre_hooks")
+_stores = attrgetter("_parameters", "_buffers", "_modules")
+
+
 @contextmanager
 def visiting(model: nn.Module, known: Inventory | None = None) -> Iterator[Inventory]:
     """Evaluation mode and frozen parameters inside; every trace removed outside.
@@ -60,17 +67,13 @@ def visiting(model: nn.Module, known: Inventory | None = None) -> Iterator[Inven
     with ExitStack() as leaving:
         with torch.inference_mode(False), torch.no_grad():
             leaving.enter_context(held(found.owners, partial(_arrive, found)))
-        for device in {torch.device("cpu")}.union(each.device for each in found.parameters):
+        for device in {torch.device("cpu"), *map(attrgetter("device"), found.parameters)}:
             leaving.enter_context(_same_random(device))
-        if any(map(_is_compiled, found.modules)):
+        if "_orig_mod" in found.names or any(map(_compiled_call, found.modules)):
             # Compiled parts show no layers and no activations.
             leaving.enter_context(held({"compiler": torch.compiler}, _force_eager))
         with torch.inference_mode(False), torch.enable_grad():
             yield found
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
@@ -80,17 +83,19 @@ def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
         parameters = [each for each in parameters if id(each) in fresh]
     _hold(stay, "training", [each for each in modules if hasattr(each, "training")])
     inference = set(map(id, found.inference))
-    _hold(stay, "requires_grad", [each for each in parameters if id(each) not in inference])
+    ordinary = [e for e in parameters if id(e) not in inference] if inference else parameters
+    _hold(stay, "requires_grad", ordinary)
     # Then the forward pass gets copies of what each module has.
-    odd = bool(inference) or any(each.requires_grad for each in found.buffers)
-    others = [each for each in modules if odd or not _is_plain(each)]
-    for module in others:
-        if isinstance(module, torch.jit.ScriptModule):
-            stay.undo.append(_hold_script(module, stay))
-        else:
-            stay.undo.append(_hold_tensors(module, stay))
-    apart = set(map(id, others))
-    _hold_buffers(stay, [m for m in modules if m._buffers and id(m) not in apart])
+    odd = bool(inference) or any(map(attrgetter("requires_grad"), found.buffers))
+    plain = [False] * len(modules) if odd else _are_plain(modules)
+    others = [*compress(modules, map(not_, plain))]
+    scripts = [each for each in others if isinstance(each, torch.jit.ScriptModule)]
+    for module in scripts:
+        stay.undo.append(_hold_script(module, stay))
+    if scripts:
+        others = [each for each in others if not isinstance(each, torch.jit.ScriptModule)]
+    _hold_tensors(stay, others)
+    _hold_buffers(stay, [each._buffers for each in compress(modules, plain)])
 
 
 def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
@@ -115,38 +120,54 @@ def _hold(stay: Stay, name: str, owners: Sequence[Any]) -> None:
 _plain: set[tuple[type, int]] = set()
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a forward pass writes to nothing of a module but its buffers: one of torch's own.
+def _are_plain(modules: Sequence[nn.Module]) -> list[bool]:
+    """Of which modules a forward pass writes to nothing but their buffers: torch's own.
 
     None that has hooks, tensors of inference mode, or buffers with a gradient.
     """
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    kind = (type(module), len(module.__dict__))
-    if kind not in _plain:
-        if not kind[0].__module__.startswith("torch.nn.modules."):
-            return False
-        if any(isinstance(each, Tensor) for each in vars(module).values()):
-            return False
-        _plain.add(kind)
-    return True
+    kinds = [*zip(map(type, modules), map(len, map(vars, modules)), strict=True)]
+    unknown = {kind for kind in {*kinds} - _plain if _is_torchs(kind[0])}
+    for kind, module in zip(kinds, modules, strict=True) if unknown else ():
+        if kind in unknown and not any(isinstance(each, Tensor) for each in vars(module).values()):
+            _plain.add(kind)
+    return [
+        kind in _plain and not (after or before)
+        for kind, (after, before) in zip(kinds, map(_hooks, modules), strict=True)
+    ]
 
 
-def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
+def _is_torchs(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.modules.")
+
+
+class _Noted:
+    """What dictionaries hold, and how to put it back."""
+
+    def __init__(self, stores: Sequence[dict[str, Any]]) -> None:
+        self._stores = stores
+        self.values, self._names = entries_of(stores)
+
+    def put_back(self, concerns: Callable[[Any], bool] = lambda _: True) -> None:
+        """Put back the entries that are others now."""
+        now, names = entries_of(self._stores)
+        if names == self._names and all(map(is_, now, self.values)):
+            return
+        entries = zip(self._names[0], self.values, strict=True)
+        for store, count in zip(self._stores, self._names[1], strict=True):
+            _put_back(store, dict(islice(entries, count)), concerns)
+
+
+def _hold_buffers(stay: Stay, stores: Sequence[dict[str, Any]]) -> None:
     """Note what buffers hold, and write it back where the forward pass has changed it."""
-    stores = [each._buffers for each in modules]
-    values, names = entries_of(stores)
-    before = [dict(each) for each in stores]
-    rows = [(tensors, in_a_row(tensors)) for tensors in alike(e for e in values if e is not None)]
+    noted = _Noted(stores)
+    buffers = [each for each in noted.values if each is not None]
+    rows = [(tensors, in_a_row(tensors)) for tensors in alike(buffers)]
 
     def restore() -> None:
-        now, named = entries_of(stores)
-        if named != names or not all(map(is_, now, values)):
-            for store, buffers in zip(stores, before, strict=True):
-                _put_back(store, buffers)
+        noted.put_back()
         with torch.no_grad():
             for tensors, row in rows:
-                if not torch.equal(in_a_row(tensors).view(torch.uint8), row.view(torch.uint8)):
+                if not torch.equal(words_of(in_a_row(tensors)), words_of(row)):
                     parts = torch.split(row, [each.numel() for each in tensors])
                     for each, part in zip(tensors, parts, strict=True):
                         each.copy_(part.view(each.shape))
@@ -154,30 +175,36 @@ def _hold_buffers(stay: Stay, modules: Sequence[nn.Module]) -> None:
     stay.undo.append(restore)
 
 
-def _hold_tensors(module: nn.Module, stay: Stay) -> Callable[[], None]:
+def _hold_tensors(stay: Stay, modules: Sequence[nn.Module]) -> None:
     """Let the forward pass write to copies, and forget what it adds.
 
     Tensors made in inference mode can't take part in a graph: ordinary copies can.
     """
-    stores: list[dict[str, Any]] = [module._parameters, module._buffers, module._modules]
-    before = [dict(store) for store in stores]
-    attributes = dict(vars(module))
-    for name, parameter in module._parameters.items():
-        if parameter is not None and parameter.is_inference():
-            module._parameters[name] = nn.Parameter(stay.copy_of(parameter), requires_grad=False)
-    for name, buffer in module._buffers.items():
-        if buffer is not None:
-            module._buffers[name] = stay.copy_of(buffer)
-    for name, value in attributes.items():
-        if isinstance(value, Tensor):
-            vars(module)[name] = stay.copy_of(value)
+    contents = [*map(vars, modules)]
+    attributes = _Noted(contents)
+    stores = _Noted([*chain.from_iterable(map(_stores, modules))])
 
     def restore() -> None:
-        for store, entries in zip(stores, before, strict=True):
-            _put_back(store, entries)
-        _put_back(vars(module), attributes, _holds_tensors)
+        stores.put_back()
+        attributes.put_back(_holds_tensors)
 
-    return restore
+    stay.undo.append(restore)
+    for module in modules if _any_tensor(stores.values) else ():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                copy = nn.Parameter(stay.copy_of(parameter), requires_grad=False)
+                module._parameters[name] = copy
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = stay.copy_of(buffer)
+    for content in contents if _any_tensor(attributes.values) else ():
+        for name, value in content.items():
+            if isinstance(value, Tensor):
+                content[name] = stay.copy_of(value)
+
+
+def _any_tensor(values: Sequence[Any]) -> bool:
+    return any(issubclass(kind, Tensor) for kind in set(map(type, values)))
 
 
 def _hold_script(module: torch.jit.ScriptModule, stay: Stay) -> Callable[[], None]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from medsal import Probe, explain, targets
 from medsal.probe import visiting
+from medsal.probe.holding import Stay
 
 
 def network() -> nn.Sequential:
@@ -59,6 +60,33 @@ def test_buffers_that_hold_no_numbers_stay_as_they_are() -> None:
         pass
     assert model[0][1].running_mean.isnan().all()
     assert model[0][1].running_mean._version == version
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("first", torch.zeros(2))
+        self.register_buffer("second", torch.zeros(3))
+
+
+def test_where_memory_ends_among_the_copies_all_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Sequential(Own(), Own()).train()
+    buffers, before, copied = [*model.buffers()], state_of(model), []
+
+    def copy_of(stay: Stay, tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tensor)
+        if len(copied) == 3:
+            raise MemoryError("no more")
+        return tensor.clone()
+
+    monkeypatch.setattr(Stay, "copy_of", copy_of)
+    with pytest.raises(MemoryError, match="no more"), visiting(model):
+        pass
+    assert all(one is other for one, other in zip(model.buffers(), buffers, strict=True))
+    assert state_of(model) == before
 
 
 def test_the_fingerprint_tells_of_what_no_counter_counts() -> None:

@@ -1,7 +1,6 @@
 """A model and a target, seen as one function from images to a score per sample."""
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,29 +13,22 @@ from torch import Tensor, nn
 from medsal.probe import layers as lay
 from medsal.probe.boxes import Box
 from medsal.probe.card import ModelCard, card
-from medsal.probe.graph import UnrelatedError, detached, differentiated, plain
-from medsal.probe.handing import WantsCopyError, handed
+from medsal.probe.changing import ChangedPass
+from medsal.probe.finding import Finding
+from medsal.probe.graph import detached, differentiated, plain
+from medsal.probe.handing import handed
 from medsal.probe.inputs import check_input
 from medsal.probe.inventory import Inventory, inventory_of
-from medsal.probe.memory import (
-    key_of,
-    remember_default,
-    remembered_default,
-    remembered_on_grids,
-)
+from medsal.probe.memory import key_of, remembered_on_grids
 from medsal.probe.record import Record
 from medsal.probe.recording import Recording
 from medsal.probe.relus import RULES, Rule
-from medsal.probe.remarks import before_tokens, narrow
 from medsal.probe.replay import CleanPass
 from medsal.probe.sparing import Sparing
-from medsal.probe.tapping import Pass, Tapped
+from medsal.probe.tapping import Tapped
 from medsal.probe.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
-
-# How many layers of tokens are tried from the end: those of a block, and what follows it.
-_TOKENS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,46 +209,9 @@ class Probe:
         """
         lay.reject_script(self.model)
         with visiting(self.model, self._known) as found, torch.set_grad_enabled(gradients):
-            key = self._key(image, found)
-            known = [*names] if names else self._remembered(key)
-
-            def run() -> list[Tapped]:
-                try:
-                    if known:
-                        return self._tap(image, known, key)
-                except UnrelatedError:
-                    if names:
-                        raise
-                    # It was another target's.
-                return self._found(image, key, gradients)
-
-            try:
-                return run()
-            except WantsCopyError:
-                return run()
-
-    def _found(self, image: Image, key: Any, gradients: bool) -> list[Tapped]:
-        """The default layer: it is the same one for methods that ask for no gradients."""
-        try:
-            with torch.enable_grad():
-                return self._search(image, key)
-        except UnrelatedError:
-            if gradients:
-                raise
-        # A score without a gradient: of the last layer, which is nobody else's default.
-        return self._search(image, None)
-
-    @property
-    def _kinds(self) -> tuple[type, ...]:
-        """Of targets of medsal's own, which look at the same output; else empty."""
-        kinds = tuple(type(each) for each in self.targets)
-        return kinds if all(each.__module__.startswith("medsal.") for each in kinds) else ()
-
-    def _remembered(self, key: Any) -> list[str]:
-        """The default layer, if it was found before: for all targets, or for some alone."""
-        return remembered_default(self.model, (key, self._kinds)) or remembered_default(
-            self.model, key
-        )
+            key, image = self._key(image, found), plain(image)
+            asked = (self.model, image, self.targets, key, self._asked, self._forward, self.record)
+            return Finding(*asked).taps(names or (), gradients)
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
@@ -313,85 +268,11 @@ class Probe:
         tree = (found or inventory_of(self.model)).tree
         return key_of(tree, image, {**self.forward_kwargs, "": self.input})
 
-    def _pass(self, image: Image, key: Any = None) -> Pass:
-        return Pass(self.model, plain(image), self._asked, key or self._key(image))
+    def _pass(self, image: Image) -> ChangedPass:
+        return ChangedPass(self.model, plain(image), self._asked, self._key(image))
 
     def _scores(self, output: Any, samples: int) -> list[Tensor]:
         return [checked_scores(each, output, samples) for each in self.targets]
-
-    def _tap(self, image: Image, names: Sequence[str], key: Any = None) -> list[Tapped]:
-        watched = self._pass(image, key)
-        run = partial(self._forward, plain(image), key=key)
-        taps = watched.tap(names, run, self.targets)
-        return self._noted(taps, watched, image)
-
-    def _search(self, image: Image, key: Any) -> list[Tapped]:
-        watched = self._pass(image, key)
-        run = partial(self._forward, plain(image), key=key)
-        names, tap = watched.search(run, self.targets)
-        if key is None and names:
-            return self._tap(image, names[:1])
-        if not names:
-            return self._search_tokens(image, key, watched)
-        if tap:
-            remember_default(self.model, key, names[0])
-        if tap:
-            return self._noted([tap], watched, image)
-        try:
-            taps = self._tap(image, names[:1])
-        except UnrelatedError:
-            # Layers beside the way to the score ended last, such as the head of another output.
-            leaf = plain(image).clone().requires_grad_()
-            with torch.enable_grad():
-                run = partial(self._forward, leaf.clone(), copied=True)
-                found = self._pass(image).last_related(names, run, self.targets)
-            if found and self._kinds:
-                remember_default(self.model, (key, self._kinds), found)
-            return self._tap(image, [found or names[0]])
-        remember_default(self.model, key, names[0])
-        return taps
-
-    def _search_tokens(self, image: Image, key: Any, watched: Pass) -> list[Tapped]:
-        """The last layer of tokens of the usual width whose cells the score depends on."""
-        rows = [each for each in watched.seen.layers() if each.shape and len(each.shape) == 3]
-        wide = [
-            each.name
-            for each in rows
-            if image.ndim > 3 and each.shape and each.shape[-1:] == _width(rows)
-        ]
-        for name in wide[: -_TOKENS - 1 : -1]:
-            try:
-                taps = self._tap(image, [name])
-            except ValueError:  # they can't be placed, or the class token alone counts
-                continue
-            remember_default(self.model, key, name)
-            return taps
-        remember_default(self.model, key, None)
-        return []
-
-    def _noted(self, taps: list[Tapped], watched: Pass, image: Image) -> list[Tapped]:
-        """Put down which layers it was, and warn where a grid has a single cell on an axis."""
-        size = tuple(image.shape[2:])
-        for tap in taps:
-            shape = tuple(tap.activations.shape)
-            grid = shape[2:]
-            if len(grid) != len(size) or shape[0] != len(image):
-                raise ValueError(
-                    f"layer {tap.layer!r} puts out the shape {shape}, without the {len(size)} "
-                    f"spatial axes of the {len(image)} samples; medsal.layers(model, image) lists "
-                    f"the layers with their shapes"
-                )
-            if any(cells == 1 < voxels for cells, voxels in zip(grid, size, strict=True)):
-                self._note(narrow(tap.layer, grid, size, watched.seen.layers()))
-            if told := before_tokens(tap.layer, watched.seen.layers(), len(size)):
-                self.record.note(told)
-        self.record.layers = tuple(tap.layer for tap in taps)
-        self.record.cells, self.record.extent = tuple(taps[0].activations.shape[2:]), size
-        return taps
-
-    def _note(self, note: str) -> None:
-        if self.record.note(note):
-            warnings.warn(note, UserWarning, stacklevel=2)
 
     def _single(self) -> None:
         if len(self.targets) != 1:
@@ -399,9 +280,3 @@ class Probe:
                 f"expected a probe with one target, got {len(self.targets)}; "
                 f"use scores, gradients or taps"
             )
-
-
-def _width(rows: Sequence[lay.Layer]) -> tuple[int, ...]:
-    """How many features most layers of tokens have."""
-    counts = Counter((each.shape or ())[-1:] for each in rows)
-    return counts.most_common(1)[0][0] if counts else ()

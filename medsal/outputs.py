@@ -86,15 +86,21 @@ def as_index(index: Any) -> int | tuple[int, ...]:
     return plain if isinstance(plain, int) else tuple(entries)
 
 
-def per_sample(values: Tensor, index: Index, what: str) -> Tensor:
-    """``values[i, index[i]]`` for each sample, with bounds said in words."""
-    samples, count = values.shape[:2]
+def _one_each(index: Index, samples: int, what: str) -> tuple[int, ...]:
+    """An index for each sample."""
     index = as_index(index)
     indices = (index,) * samples if isinstance(index, int) else index
     if len(indices) != samples:
         raise ValueError(
             f"expected one {what} or {samples} (one per sample), got {len(indices)}: {indices}"
         )
+    return indices
+
+
+def per_sample(values: Tensor, index: Index, what: str) -> Tensor:
+    """``values[i, index[i]]`` for each sample, with bounds said in words."""
+    samples, count = values.shape[:2]
+    indices = _one_each(index, samples, what)
     for each in indices:
         if not 0 <= each < count:
             raise LookupError(
@@ -109,7 +115,7 @@ def won_by(logits: Tensor, index: Index) -> Tensor:
     chosen = per_sample(logits, index, "class")
     if logits.shape[1] == 1:
         return chosen > 0
-    indices = [index] * len(logits) if isinstance(index, int) else index
+    indices = _one_each(index, len(logits), "class")
     # Two maxima: argmax along the channels is many times slower.
     wins = chosen.isnan()
     for all_channels, i, own, won in zip(logits, indices, chosen, wins, strict=True):

@@ -1,8 +1,8 @@
 """What maps cost, beside the forward pass and other libraries: ``python -m tests.benchmarks``.
 
-Prints a table; ``--page`` writes it to ``tutorials/cost.md`` with a plot. Every number comes from a
-process of its own. Other libraries come with ``pip install 'medsal[bench]'``; what is not there is
-left out and named.
+Prints a table; ``--page`` writes it to ``tutorials/cost.md`` with a plot, together with what
+earlier runs have put into the folder of ``--keep``. Every number comes from a process of its own.
+Other libraries come with ``pip install 'medsal[bench]'``; what is not there is left out and named.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.benchmarks.cost.agreement import Agreement, agreements
 from tests.benchmarks.cost.contenders import IMPORT, NETS, RUNS, USUAL
 from tests.benchmarks.cost.growth import Curve, grown, plot
 from tests.benchmarks.cost.page import machine, page
-from tests.benchmarks.cost.table import Key, Row, key_of, rows
+from tests.benchmarks.cost.table import Key, Row, in_order, key_of, rows
 
 PAGE = Path(__file__).parents[2] / "tutorials" / "cost.md"
 
@@ -74,21 +74,22 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", choices=NETS, default=USUAL)
     parser.add_argument("--agreement", action="store_true", help="how far approximations agree")
     parser.add_argument("--page", action="store_true", help="write tutorials/cost.md")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="to go on after a break")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="to go on, or to measure in parts"
+    )
     asked = parser.parse_args()
     if asked.agreement:
         agreement(asked)
         return
     known = kept(asked.keep)
-    found: list[Row] = []
     for row in rows(asked, known):
-        found.append(row)
         print(row, flush=True)
         known[key_of(row)] = row
         keep(asked.keep, "rows.json", [asdict(each) for each in known.values()])
     if asked.page:
         measured = growth(asked)
         plot(measured, PAGE.parent / "images" / "cost.png")
+        found = in_order(known.values())
         PAGE.write_text(page(found, agreement(asked), measured, machine(asked)), "utf-8")
 
 

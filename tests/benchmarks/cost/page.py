@@ -110,7 +110,8 @@ def machine(asked: argparse.Namespace) -> str:
     return (
         f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {where}, {asked.threads} "
         f"of {os.cpu_count()} threads, with torch {torch.__version__}, {', '.join(versions)}, "
-        f"Python {platform.python_version()}; median of {asked.repeats}."
+        f"Python {platform.python_version()}; median of {asked.repeats} pairs"
+        f"{', in parts, one after the other' if asked.keep else ''}."
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 import importlib.util
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,6 +78,17 @@ Key = tuple[str, ...]
 def key_of(row: Row) -> Key:
     """What tells a row from the others of a table."""
     return (row.what, row.net, row.size, row.memory_size, row.who)
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Rows that were measured in parts, as one table has them."""
+    whats, nets = [*RUNS, IMPORT], ["", *NETS]
+
+    def place(row: Row) -> tuple[int, ...]:
+        contenders = [*RUNS.get(row.what, MODULES)]
+        return whats.index(row.what), nets.index(row.net), contenders.index(row.who)
+
+    return sorted(rows, key=place)
 
 
 def rows(asked: argparse.Namespace, known: Mapping[Key, Row]) -> Iterator[Row]:

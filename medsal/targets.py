@@ -5,6 +5,7 @@ A target is any callable ``output -> (n,)``. Those here are frozen values with a
 wins) at the clean image's output.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,9 +240,10 @@ def checked_scores(target: Target, output: Any, samples: int) -> Scores:
         raise ValueError(
             f"a target gives one score per sample, shape ({samples},); {name} gave {got}"
         )
-    if not bool(scores.detach().isfinite().all()):
+    numbers = scores.detach().tolist()
+    if not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f"expected finite scores, {name} gave {scores.detach().tolist()}; check the model's "
-            f"output for this image"
+            f"expected finite scores, {name} gave {numbers}; check the model's output for this "
+            f"image"
         )
     return scores

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medsal.probe.inventory import Inventory, inventory_of
 from medsal.probe.layers import modules_of
-from medsal.probe.rows import alike, bits_of, in_a_row
+from medsal.probe.rows import alike, in_a_row, sum_of
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def _samples(state: Sequence[Tensor], uncounted: Collection[int]) -> list[Any]:
         large = [a and id(each) not in uncounted for a, each in zip(large, state, strict=True)]
     small = [*compress(state, map(not_, large))]
     with torch.no_grad():
-        sums = [bits_of(in_a_row(row)) for row in alike(small)]
+        sums = [sum_of(in_a_row(row)) for row in alike(small)]
         parts = [*map(_sample, compress(state, large), compress(sizes, large))]
-        rows = [torch.cat(row) for row in alike(parts)]
-        return [*sums, *(_bytes(each).cpu().numpy().tobytes() for each in rows)]
+        rows = [in_a_row(row) for row in (*alike(sums), *alike(parts))]
+        return [_bytes(each).cpu().numpy().tobytes() for each in rows]
 
 
 def _sample(tensor: Tensor, size: int) -> Tensor:

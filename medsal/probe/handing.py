@@ -108,7 +108,7 @@ def handed(model: nn.Module, key: Any, image: Tensor, ask: Callable[[Tensor], An
     except WantsCopyError:
         known[key] = False
         raise
-    if bits not in (None, bits_of(image)):
+    if bits is not None and bits != bits_of(image):
         known[key] = False
         raise RuntimeError(
             f"{type(model).__name__} has written into its image by code that torch knows nothing "

@@ -35,6 +35,11 @@ def words_of(tensor: Tensor) -> Tensor:
     return content.view(torch.int64 if whole else torch.uint8)
 
 
-def bits_of(tensor: Tensor) -> int:
+def sum_of(tensor: Tensor) -> Tensor:
     """The sum of all words: another one when something was written."""
-    return int(words_of(tensor).sum())
+    return words_of(tensor).sum()
+
+
+def bits_of(tensor: Tensor) -> int:
+    """The same as an int."""
+    return int(sum_of(tensor))

@@ -43,6 +43,16 @@ def test_everything_is_as_on_the_cpu(device: list[str]) -> None:
     assert all("is defined" in each for each in refused), refused
 
 
+def test_an_explanation_waits_for_the_device_a_few_times(device: list[str]) -> None:
+    said = run("-m", "tests.device.waits", *device).splitlines()
+    waits = {name: int(count) for name, count in map(str.split, said)}
+    # Whether image, scores, map, buffers and weights are as they should be; a segmentation's region
+    # is looked at besides.
+    assert waits["resnet"] <= 8, waits
+    assert waits["densenet"] <= 10, waits
+    assert waits["segresnet"] <= 14, waits
+
+
 MIXED = """
 import sys, torch
 from pathlib import Path

@@ -25,7 +25,10 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+# The same inside `probe`.
+PARTS = [{"visits", "gradients", "replays"}, {"inputs", "taps"}, {"probe"}]
 RANK = {area: i for i, areas in enumerate(LAYERS) for area in areas}
+PART_RANK = {part: i for i, parts in enumerate(PARTS) for part in parts}
 # A result's own verbs, and what the layers of one line share.
 LATE = {("result", "space"), ("result", "view"), ("result", "export")}
 TOGETHER = {
@@ -106,6 +109,17 @@ def test_imports_point_one_way(path: Path) -> None:
             assert area in ("monai", "demo"), f"{path} imports {module}"
         elif area not in ("monai", "demo"):
             assert top not in LATE_ONLY or not early, f"{path} imports {module} as it is loaded"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "probe").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_inside_the_probe_point_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT / "probe").parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    for module, _ in imports(ast.parse(path.read_text("utf-8")), path):
+        if module.startswith("medsal.probe."):
+            to = module.split(".")[2]
+            assert to == part or PART_RANK[to] < PART_RANK[part], f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from medsal.methods import Explainer
 from medsal.monai.windowed import Windowed
 from medsal.probe import Probe
-from medsal.probe.graph import detached
+from medsal.probe.gradients.graph import detached
 from medsal.result import SaliencyMap
 from medsal.types import Image
 

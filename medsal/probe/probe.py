@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe import layers as lay
-from medsal.probe.boxes import Box
-from medsal.probe.card import ModelCard, card
-from medsal.probe.changing import ChangedPass
-from medsal.probe.finding import Finding
-from medsal.probe.graph import detached, differentiated, plain
-from medsal.probe.handing import handed
+from medsal.probe.gradients.graph import detached, differentiated, plain
+from medsal.probe.gradients.relus import RULES, Rule
+from medsal.probe.gradients.sparing import Sparing
 from medsal.probe.inputs import check_input
-from medsal.probe.inventory import Inventory, inventory_of
-from medsal.probe.memory import key_of, remembered_on_grids
-from medsal.probe.record import Record
-from medsal.probe.recording import Recording
-from medsal.probe.relus import RULES, Rule
-from medsal.probe.replay import CleanPass
-from medsal.probe.sparing import Sparing
-from medsal.probe.tapping import Tapped
-from medsal.probe.visiting import unwrapped, visiting
+from medsal.probe.replays.boxes import Box
+from medsal.probe.replays.recording import Recording
+from medsal.probe.replays.replay import CleanPass
+from medsal.probe.taps import layers as lay
+from medsal.probe.taps.changing import ChangedPass
+from medsal.probe.taps.finding import Finding
+from medsal.probe.taps.memory import key_of, remembered_on_grids
+from medsal.probe.taps.record import Record
+from medsal.probe.taps.tapping import Tapped
+from medsal.probe.visits.card import ModelCard, card
+from medsal.probe.visits.handing import handed
+from medsal.probe.visits.inventory import Inventory, inventory_of
+from medsal.probe.visits.visiting import unwrapped, visiting
 from medsal.targets import checked_scores
 from medsal.types import Features, Image, Scores, Target
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import medsal
-from medsal.probe import tapping, trimming
+from medsal.probe.gradients import trimming
+from medsal.probe.taps import tapping
 from tests.benchmarks.cost.live import live
 
 

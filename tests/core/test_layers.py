@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import medsal
 from medsal import explain
-from medsal.probe.default import Candidate, LastSpatial
+from medsal.probe.taps.default import Candidate, LastSpatial
 
 
 def found(model: nn.Module, x: Tensor) -> str:

@@ -50,7 +50,7 @@ def untouched(model: torch.nn.Module, *images: Tensor) -> Iterator[None]:
             assert x.requires_grad is flag
             assert grad_of(x) is grad
             assert x.grad_fn is function
-        assert not sys.modules["medsal.probe.holding"]._stays
+        assert not sys.modules["medsal.probe.visits.holding"]._stays
 
 
 def grad_of(x: Tensor) -> Tensor | None:

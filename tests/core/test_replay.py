@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import medsal
 from medsal import AblationCAM, Occlusion, Probe
 from medsal.methods.many import repeated
-from medsal.probe import Box, recording
-from medsal.probe.boxes import gathered
+from medsal.probe import Box
+from medsal.probe.replays import recording
+from medsal.probe.replays.boxes import gathered
 from medsal.targets import ClassScore, Region
 
 Conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import medsal
-from medsal.probe import narrow, turned
-from medsal.probe.bits import kept_where_positive, pack
-from medsal.probe.sparing import Sparing
+from medsal.probe.gradients import narrow, turned
+from medsal.probe.gradients.bits import kept_where_positive, pack
+from medsal.probe.gradients.sparing import Sparing
 
 LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "convolution": (3, lambda: nn.Conv3d(4, 6, 3, 2, 1)),

@@ -11,7 +11,7 @@ from torch import nn
 
 from medsal import Probe, explain, targets
 from medsal.probe import visiting
-from medsal.probe.holding import Stay
+from medsal.probe.visits.holding import Stay
 
 
 def network() -> nn.Sequential:
@@ -105,7 +105,7 @@ def test_the_fingerprint_tells_of_what_no_counter_counts() -> None:
 
 def test_an_explanation_looks_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, looks = network().eval(), []
-    for name in ("probe", "visiting", "card"):
+    for name in ("probe", "visits.visiting", "visits.card"):
         module = import_module(f"medsal.probe.{name}")
         looked = module.inventory_of
         monkeypatch.setattr(module, "inventory_of", lambda m, f=looked: looks.append(m) or f(m))

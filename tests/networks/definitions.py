@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import medsal
 from medsal.methods.noise import noisy
-from medsal.probe.parts import chosen_part, split_name
+from medsal.probe.taps.parts import chosen_part, split_name
 from tests.networks.zoo import Entry
 
 

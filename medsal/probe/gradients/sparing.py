@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from medsal.probe.steps import (
+from medsal.probe.gradients.steps import (
     AVERAGES,
     AveragePool,
     BatchNorm,
@@ -27,7 +27,7 @@ from medsal.probe.steps import (
     MaxPool,
     ReLU,
 )
-from medsal.probe.trimming import begin, made
+from medsal.probe.gradients.trimming import begin, made
 
 
 class Sparing(TorchFunctionMode):

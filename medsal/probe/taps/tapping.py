@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.graph import UnrelatedError, differentiated, leaf_of
-from medsal.probe.layers import named_layer
-from medsal.probe.memory import OnGrid, is_written, remember_on_grids, remember_written
-from medsal.probe.parts import Path, chosen_part, split_name, with_part
-from medsal.probe.passes import Pass, Run
-from medsal.probe.remarks import before_tokens
-from medsal.probe.sparing import in_checkpoint, sparing_later
-from medsal.probe.tokens import Layout
+from medsal.probe.gradients.graph import UnrelatedError, differentiated, leaf_of
+from medsal.probe.gradients.sparing import in_checkpoint, sparing_later
+from medsal.probe.taps.layers import named_layer
+from medsal.probe.taps.memory import OnGrid, is_written, remember_on_grids, remember_written
+from medsal.probe.taps.parts import Path, chosen_part, split_name, with_part
+from medsal.probe.taps.passes import Pass, Run
+from medsal.probe.taps.remarks import before_tokens
+from medsal.probe.taps.tokens import Layout
 from medsal.targets import checked_scores
 from medsal.types import Features, Target
 

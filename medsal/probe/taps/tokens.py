@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.layers import watching
+from medsal.probe.taps.layers import watching
 
 Ask = Callable[[Tensor], Any]
 # How many tokens may stand beside those of the cells: for the class, distillation, registers.

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.default import LastSpatial
-from medsal.probe.graph import UnrelatedError, differentiated, place_of
-from medsal.probe.layers import modules_of
-from medsal.probe.memory import remember_written
-from medsal.probe.passes import Run
-from medsal.probe.sparing import Sparing
-from medsal.probe.tapping import Leaf, Tapped, TappedPass, Targets
-from medsal.probe.tokens import Layout
+from medsal.probe.gradients.graph import UnrelatedError, differentiated, place_of
+from medsal.probe.gradients.sparing import Sparing
+from medsal.probe.taps.default import LastSpatial
+from medsal.probe.taps.memory import remember_written
+from medsal.probe.taps.passes import Run
+from medsal.probe.taps.tapping import Leaf, Tapped, TappedPass, Targets
+from medsal.probe.taps.tokens import Layout
+from medsal.probe.visits.inventory import modules_of
 
 # How many modules that were registered last may be a segmentation's last block.
 _ENDS = 5

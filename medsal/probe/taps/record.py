@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsal.probe.inventory import Inventory
+from medsal.probe.visits.inventory import Inventory
 
 
 @dataclass

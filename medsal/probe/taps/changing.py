@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medsal.probe.layers import named_layer
-from medsal.probe.memory import remember_call, remembered_call
-from medsal.probe.parts import Path, chosen_part, split_name, with_part
-from medsal.probe.passes import Pass, Run
+from medsal.probe.taps.layers import named_layer
+from medsal.probe.taps.memory import remember_call, remembered_call
+from medsal.probe.taps.parts import Path, chosen_part, split_name, with_part
+from medsal.probe.taps.passes import Pass, Run
 
 
 class ChangedPass(Pass):

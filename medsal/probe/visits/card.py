@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.inventory import Inventory, inventory_of
-from medsal.probe.layers import modules_of
-from medsal.probe.rows import alike, in_a_row, sum_of
+from medsal.probe.visits.inventory import Inventory, inventory_of, modules_of
+from medsal.probe.visits.rows import alike, in_a_row, sum_of
 
 
 @dataclass(frozen=True)

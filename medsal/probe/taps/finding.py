@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.graph import UnrelatedError
-from medsal.probe.handing import WantsCopyError
-from medsal.probe.layers import Layer
-from medsal.probe.memory import remember_default, remembered_default
-from medsal.probe.record import Record
-from medsal.probe.remarks import before_tokens, narrow
-from medsal.probe.searching import SearchedPass
-from medsal.probe.tapping import Tapped
+from medsal.probe.gradients.graph import UnrelatedError
+from medsal.probe.taps.layers import Layer
+from medsal.probe.taps.memory import remember_default, remembered_default
+from medsal.probe.taps.record import Record
+from medsal.probe.taps.remarks import before_tokens, narrow
+from medsal.probe.taps.searching import SearchedPass
+from medsal.probe.taps.tapping import Tapped
+from medsal.probe.visits.handing import WantsCopyError
 from medsal.types import Target
 
 # How many layers of tokens are tried from the end: those of a block, and what follows it.

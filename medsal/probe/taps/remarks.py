@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medsal.probe.layers import Layer
+from medsal.probe.taps.layers import Layer
 
 
 def narrow(name: str, grid: tuple[int, ...], axes: tuple[int, ...], layers: list[Layer]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from medsal.probe.rows import bits_of
+from medsal.probe.visits.rows import bits_of
 
 _alone: "weakref.WeakKeyDictionary[nn.Module, dict[Any, bool]]" = weakref.WeakKeyDictionary()
 # What hands out the memory itself, to other code or another tensor.

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medsal.probe.default import LastSpatial
-from medsal.probe.layers import Layer, Sightings, modules_of, named_layer, watching
-from medsal.probe.memory import remembered_on_grids
-from medsal.probe.parts import split_name
-from medsal.probe.tokens import Layout, tokens_of
+from medsal.probe.taps.default import LastSpatial
+from medsal.probe.taps.layers import Layer, Sightings, named_layer, watching
+from medsal.probe.taps.memory import remembered_on_grids
+from medsal.probe.taps.parts import split_name
+from medsal.probe.taps.tokens import Layout, tokens_of
+from medsal.probe.visits.inventory import modules_of
 
 Run = Callable[[], Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsal.probe.holding import Stay, held
-from medsal.probe.inventory import Inventory, entries_of, inventory_of
-from medsal.probe.rows import alike, in_a_row, words_of
+from medsal.probe.visits.holding import Stay, held
+from medsal.probe.visits.inventory import Inventory, entries_of, inventory_of
+from medsal.probe.visits.rows import alike, in_a_row, words_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from medsal.probe.boxes import Box, cut, gathered, inside, paste, paste_clean, within
-from medsal.probe.recording import Entry, written_by
-from medsal.probe.spread import joined, spread
+from medsal.probe.replays.boxes import Box, cut, gathered, inside, paste, paste_clean, within
+from medsal.probe.replays.recording import Entry, written_by
+from medsal.probe.replays.spread import joined, spread
 
 
 class OddError(Exception):

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsal.probe.bits import kept_where_positive, leaked, pack
-from medsal.probe.narrow import is_narrow, narrow_gradient
-from medsal.probe.trimming import made
-from medsal.probe.turned import pays, turned_gradient
+from medsal.probe.gradients.bits import kept_where_positive, leaked, pack
+from medsal.probe.gradients.narrow import is_narrow, narrow_gradient
+from medsal.probe.gradients.trimming import made
+from medsal.probe.gradients.turned import pays, turned_gradient
 
 
 class ReLU(torch.autograd.Function):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from medsal.probe.parts import Path, parts_of, split_name
+from medsal.probe.taps.parts import Path, parts_of, split_name
+from medsal.probe.visits.inventory import modules_of
 
 Replace = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 """Called as a layer ends, with its name, module, inputs and output; returns what goes on in the
@@ -152,22 +153,6 @@ def _last_axis(module: nn.Module) -> int | None:
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         return module.normalized_shape[0]
     return None
-
-
-def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Each module with its dotted name, as `named_modules` tells them, many times as quick."""
-    found: dict[int, tuple[str, nn.Module]] = {}
-
-    def visit(name: str, module: nn.Module) -> None:
-        if id(module) in found:
-            return
-        found[id(module)] = (name, module)
-        for key, child in module._modules.items():
-            if child is not None:
-                visit(f"{name}.{key}" if name else key, child)
-
-    visit("", model)
-    return list(found.values())
 
 
 @contextmanager

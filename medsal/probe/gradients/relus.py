@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from medsal.probe.sparing import RELUS, in_checkpoint, spared_relu
+from medsal.probe.gradients.sparing import RELUS, in_checkpoint, spared_relu
 
 Rule = Literal["plain", "guided", "deconvnet"]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from medsal.probe.boxes import Box, Reach, around, behind, moved, through
+from medsal.probe.replays.boxes import Box, Reach, around, behind, moved, through
 
 aten: Any = torch.ops.aten
 # Above this share of the grid the whole is quicker: cutting and pasting have their price.

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from medsal.probe.boxes import Box, gathered, repeated
-from medsal.probe.local import SHARE
-from medsal.probe.recording import Call, Entry, Outside, Recording, tail_of, written_by
-from medsal.probe.shadows import OddError, Shadow, run_in_full
-from medsal.probe.spread import Spread, joined, spread
+from medsal.probe.replays.boxes import Box, gathered, repeated
+from medsal.probe.replays.local import SHARE
+from medsal.probe.replays.recording import Call, Entry, Outside, Recording, tail_of, written_by
+from medsal.probe.replays.shadows import OddError, Shadow, run_in_full
+from medsal.probe.replays.spread import Spread, joined, spread
 
 aten: Any = torch.ops.aten
 

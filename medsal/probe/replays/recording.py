@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medsal.probe.boxes import Box, representative
-from medsal.probe.local import SHARE, step_of
-from medsal.probe.spread import Spread, joined, spread
+from medsal.probe.replays.boxes import Box, representative
+from medsal.probe.replays.local import SHARE, step_of
+from medsal.probe.replays.spread import Spread, joined, spread
 
 # How much a clean pass may keep [bytes].
 _MOST = 2**31

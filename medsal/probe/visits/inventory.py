@@ -10,8 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from medsal.probe.layers import modules_of
-
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _children, _parameters, _buffers = map(attrgetter, ("_modules", "_parameters", "_buffers"))
 _names, _values = methodcaller("keys"), methodcaller("values")
@@ -81,6 +79,22 @@ def inventory_of(model: nn.Module) -> Inventory:
         _reject_lazy(model)
     held_as = (parameter_keys, buffer_keys)
     return Inventory(everything, parameters, buffers, names, [*names, *tree], held_as)
+
+
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Each module with its dotted name, as `named_modules` tells them, many times as quick."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+
+    def visit(name: str, module: nn.Module) -> None:
+        if id(module) in found:
+            return
+        found[id(module)] = (name, module)
+        for key, child in module._modules.items():
+            if child is not None:
+                visit(f"{name}.{key}" if name else key, child)
+
+    visit("", model)
+    return list(found.values())
 
 
 def entries_of(stores: Sequence[Any]) -> tuple[list[Any], tuple[list[str], list[int]]]:

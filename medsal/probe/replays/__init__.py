@@ -1,0 +1,1 @@
+"""Replays: a pass is kept, and later ones run only what a change reaches."""

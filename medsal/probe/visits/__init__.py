@@ -1,0 +1,1 @@
+"""Visits: a model is looked through, held as it was, and left without a trace."""

@@ -79,7 +79,7 @@ def explain(
             probe = _settled(chosen, probe, image)
         data = maps_of(chosen, probe, plain(image))
         lowest, highest = _extremes(data, probe, image)
-        target = map_targets(asked, lambda each: settle(each, probe.record.output))
+        target = map_targets(asked, probe.record.settled_of)
         return SaliencyMap(
             data=data.detach().float(),
             image=plain(image),

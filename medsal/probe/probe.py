@@ -255,6 +255,7 @@ class Probe:
                 output = handed(self.model, key, image, self._asked)
             else:
                 output = self._asked(image if copied else image.clone())
+        self.record.passes += 1
         if self.record.output is None:
             self.record.output = detached(output)
         return output

@@ -8,7 +8,7 @@ from core_nets import Nasty, Outputs, Segmenter, Tiny, image
 from torch import Tensor, nn
 
 import medsal
-from medsal import ClassScore, Difference, Positive, Region, explain
+from medsal import ClassScore, Difference, Positive, Region, explain, regions
 from medsal.outputs import covered_by, won_by
 from medsal.targets import as_target, settle
 
@@ -238,6 +238,48 @@ def test_components_and_voxels(target: Any, expected: list[float]) -> None:
         assert settle(alone, ISLANDS[i][None])(ISLANDS[i][None]).item() == pytest.approx(
             expected[i], abs=1e-4
         )
+
+
+def islands_of_noise() -> tuple[Segmenter, torch.Tensor]:
+    """A segmentation in which each channel wins here and there."""
+    torch.manual_seed(0)
+    net = Segmenter(2)
+    torch.nn.init.normal_(net.final.weight)
+    torch.nn.init.zeros_(net.final.bias)
+    return net, torch.randn(2, 1, 12, 12)
+
+
+def test_a_component_is_looked_for_once_in_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look = [], regions._component
+    monkeypatch.setattr(regions, "_component", lambda *asked: looked.append(asked) or look(*asked))
+    net, x = islands_of_noise()
+    target = Region(1, component="largest")
+    for _ in range(2):  # the default layer is found, then known
+        looked.clear()
+        result = explain(net, x, [target, 0])
+        assert len(looked) == len(x)
+    assert torch.equal(result.target[0].mask, settle(target, net(x)).mask)
+    assert torch.equal(result.target[1].mask, settle(ClassScore(0), net(x)).mask)
+
+
+def test_a_target_is_what_the_first_output_makes_of_it() -> None:
+    net, x = islands_of_noise()
+
+    def turned(probe: medsal.Probe, image: Any) -> Any:
+        probe.output(image)
+        probe.taps(image.flip(2))
+        return torch.zeros(len(image), 1, *image.shape[2:])
+
+    def whole(probe: medsal.Probe, image: Any) -> Any:
+        probe.taps(image)
+        probe.taps(image.flip(2))
+        return torch.zeros(len(image), 1, *image.shape[2:])
+
+    for method in (turned, whole):
+        method.one_pass = True
+        found = explain(net, x, Region(1), method).target
+        assert torch.equal(found.mask, settle(Region(1), net(x)).mask)
+        assert not torch.equal(found.mask, settle(Region(1), net(x.flip(2))).mask)
 
 
 def test_a_component_in_one_and_three_dimensions() -> None:

@@ -149,7 +149,7 @@ class Finding:
         )
 
     def _noted(self, taps: list[Tapped], watched: SearchedPass) -> list[Tapped]:
-        """Put down which layers it was, and warn where a grid has a single cell on an axis."""
+        """Put down which layers and targets it was; warn where a grid has one cell on an axis."""
         size = tuple(self.image.shape[2:])
         for tap in taps:
             shape = tuple(tap.activations.shape)
@@ -164,6 +164,8 @@ class Finding:
                 self._warn(narrow(tap.layer, grid, size, watched.seen.layers()))
             if told := before_tokens(tap.layer, watched.seen.layers(), len(size)):
                 self.record.note(told)
+        if self.record.passes == 1 and watched.settled:
+            self.record.settled = [*zip(self.targets, watched.settled, strict=True)]
         self.record.layers = tuple(tap.layer for tap in taps)
         self.record.cells, self.record.extent = tuple(taps[0].activations.shape[2:]), size
         return taps

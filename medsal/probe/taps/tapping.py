@@ -15,7 +15,7 @@ from medsal.probe.taps.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.taps.passes import Pass, Run
 from medsal.probe.taps.remarks import before_tokens
 from medsal.probe.taps.tokens import Layout
-from medsal.targets import checked_scores
+from medsal.targets import checked_scores, settle
 from medsal.types import Features, Target
 
 Targets = Sequence[Target]
@@ -61,11 +61,13 @@ class TappedPass(Pass):
 
     Attributes:
         leaves: by the layers' names, in the order in which they were met.
+        settled: the targets with their own choices fixed at this pass's output.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.leaves: dict[str, Leaf] = {}
+        self.settled: list[Target] = []
 
     def tap(self, names: Sequence[str], run: Run, targets: Targets) -> list[Tapped]:
         """Tap layers by name.
@@ -178,4 +180,5 @@ class TappedPass(Pass):
     def _scores(self, output: Any, targets: Targets) -> list[Tensor]:
         if not torch.is_grad_enabled():
             return []
-        return [checked_scores(each, output, len(self.image)) for each in targets]
+        self.settled = [settle(each, output) for each in targets]
+        return [checked_scores(each, output, len(self.image)) for each in self.settled]

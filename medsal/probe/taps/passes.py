@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from medsal.probe.taps.default import LastSpatial
 from medsal.probe.taps.layers import Layer, Sightings, named_layer, watching
+from medsal.probe.taps.layout import Layout
 from medsal.probe.taps.memory import remembered_on_grids
 from medsal.probe.taps.parts import split_name
-from medsal.probe.taps.tokens import Layout, tokens_of
+from medsal.probe.taps.tokens import tokens_of
 from medsal.probe.visits.inventory import modules_of
 
 Run = Callable[[], Any]

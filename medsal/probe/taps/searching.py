@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from medsal.probe.gradients.graph import UnrelatedError, differentiated, place_of
 from medsal.probe.gradients.sparing import Sparing
 from medsal.probe.taps.default import LastSpatial
+from medsal.probe.taps.layout import Layout
 from medsal.probe.taps.memory import remember_written
 from medsal.probe.taps.passes import Run
 from medsal.probe.taps.tapping import Leaf, Tapped, TappedPass, Targets
-from medsal.probe.taps.tokens import Layout
 from medsal.probe.visits.inventory import modules_of
 
 # How many modules that were registered last may be a segmentation's last block.

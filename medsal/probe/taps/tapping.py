@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from medsal.probe.gradients.graph import UnrelatedError, differentiated, leaf_of
 from medsal.probe.gradients.sparing import in_checkpoint, sparing_later
 from medsal.probe.taps.layers import named_layer
+from medsal.probe.taps.layout import Layout
 from medsal.probe.taps.memory import OnGrid, is_written, remember_on_grids, remember_written
 from medsal.probe.taps.parts import Path, chosen_part, split_name, with_part
 from medsal.probe.taps.passes import Pass, Run
 from medsal.probe.taps.remarks import before_tokens
-from medsal.probe.taps.tokens import Layout
 from medsal.targets import checked_scores, settle
 from medsal.types import Features, Target
 

@@ -89,12 +89,10 @@ def _arrive(found: Inventory, stay: Stay, fresh: Collection[int]) -> None:
     odd = bool(inference) or any(map(attrgetter("requires_grad"), found.buffers))
     plain = [False] * len(modules) if odd else _are_plain(modules)
     others = [*compress(modules, map(not_, plain))]
-    scripts = [each for each in others if isinstance(each, torch.jit.ScriptModule)]
-    for module in scripts:
-        stay.undo.append(_hold_script(module, stay))
-    if scripts:
-        others = [each for each in others if not isinstance(each, torch.jit.ScriptModule)]
-    _hold_tensors(stay, others)
+    for each in others:
+        if isinstance(each, torch.jit.ScriptModule):
+            stay.undo.append(_hold_script(each, stay))
+    _hold_tensors(stay, [e for e in others if not isinstance(e, torch.jit.ScriptModule)])
     _hold_buffers(stay, [each._buffers for each in compress(modules, plain)])
 
 
@@ -126,7 +124,7 @@ def _are_plain(modules: Sequence[nn.Module]) -> list[bool]:
     None that has hooks, tensors of inference mode, or buffers with a gradient.
     """
     kinds = [*zip(map(type, modules), map(len, map(vars, modules)), strict=True)]
-    unknown = {kind for kind in {*kinds} - _plain if _is_torchs(kind[0])}
+    unknown = {kind for kind in {*kinds} - _plain if _from_torch(kind[0])}
     for kind, module in zip(kinds, modules, strict=True) if unknown else ():
         if kind in unknown and not any(isinstance(each, Tensor) for each in vars(module).values()):
             _plain.add(kind)
@@ -136,7 +134,7 @@ def _are_plain(modules: Sequence[nn.Module]) -> list[bool]:
     ]
 
 
-def _is_torchs(kind: type) -> bool:
+def _from_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.nn.modules.")
 
 

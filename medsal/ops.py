@@ -50,9 +50,12 @@ def resize(x: Tensor, size: Sequence[int], shift: Sequence[float] | None = None)
         )
     # Interpolation in half precision is coarse, and missing on some devices.
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    if shift is None or not any(shift):
+    moved = any(shift or ())
+    # On a CPU, torch's trilinear interpolation takes several times as long as one along each axis.
+    if not moved and (axes < 3 or x.device.type != "cpu"):
         return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)
-    for axis, voxels, offset in zip(spatial(x), size, shift, strict=True):
+    # The last axis first: the larger the tensor, the longer its rows are.
+    for axis, voxels, offset in [*zip(spatial(x), size, shift or (0.0,) * axes, strict=True)][::-1]:
         wide = _resampled(wide, axis, voxels, offset)
     return wide
 
@@ -65,7 +68,7 @@ def _resampled(x: Tensor, axis: int, voxels: int, shift: float) -> Tensor:
     low = place.floor().long()
     high = (low + 1).clamp(max=cells - 1)
     share = (place - low).reshape(-1, *(1 for _ in range(x.ndim - axis - 1)))
-    return torch.lerp(x.index_select(axis, low), x.index_select(axis, high), share)
+    return x.index_select(axis, low).lerp_(x.index_select(axis, high), share)
 
 
 def smooth(x: Tensor, sigma: Sequence[float]) -> Tensor:

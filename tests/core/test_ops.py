@@ -1,0 +1,46 @@
+"""Interpolation is what torch's says, however many axes there are."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medsal.ops import INTERPOLATION, resize
+
+GRIDS = [
+    ((4,), (13,)),
+    ((7, 3), (20, 3)),
+    ((4, 4, 4), (32, 32, 32)),
+    ((5, 1, 3), (11, 6, 3)),
+    ((6, 7, 8), (6, 7, 8)),
+    ((9, 8, 12), (4, 3, 5)),
+]
+
+
+@pytest.mark.parametrize(("cells", "size"), GRIDS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_maps_are_resized_as_torch_does_it(
+    cells: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *cells).to(dtype)
+    wide = x.double()
+    expected = F.interpolate(wide, size, mode=INTERPOLATION[len(cells)], align_corners=False)
+    found = resize(x, size)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    bound = 1e-13 if dtype == torch.float64 else 2e-5
+    assert torch.allclose(found.double(), expected, rtol=0, atol=bound)
+    assert not set(size) - {*found.shape[2:]}
+    assert found.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+
+
+def test_what_is_equal_everywhere_stays_so() -> None:
+    found = resize(torch.full((1, 1, 3, 4, 5), 0.1), (7, 8, 9))
+    assert torch.equal(found.unique(), torch.tensor([0.1]))
+
+
+def test_gradients_pass_an_interpolation() -> None:
+    x = torch.randn(1, 2, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad((resize(x, (8, 7, 6)) ** 2).sum(), x)
+    y = F.interpolate(x, (8, 7, 6), mode="trilinear", align_corners=False)
+    (expected,) = torch.autograd.grad((y**2).sum(), x)
+    assert torch.allclose(found, expected)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from medsal.types import Features, Weights
 
+# How many numbers are interpolated at once: they stay in the processor's cache.
+_PART = 2**17
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -68,7 +70,14 @@ def _resampled(x: Tensor, axis: int, voxels: int, shift: float) -> Tensor:
     low = place.floor().long()
     high = (low + 1).clamp(max=cells - 1)
     share = (place - low).reshape(-1, *(1 for _ in range(x.ndim - axis - 1)))
-    return x.index_select(axis, low).lerp_(x.index_select(axis, high), share)
+    found = x.new_empty(*x.shape[:axis], voxels, *x.shape[axis + 1 :])
+    # Part by part: what is between stays small.
+    count = max(1, _PART * voxels // max(1, found.numel()))
+    for start in range(0, voxels, count):
+        here = slice(start, start + count)
+        below, above = (x.index_select(axis, each[here]) for each in (low, high))
+        found.narrow(axis, start, below.shape[axis]).copy_(below.lerp_(above, share[here]))
+    return found
 
 
 def smooth(x: Tensor, sigma: Sequence[float]) -> Tensor:

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from medsal import ops
 from medsal.ops import INTERPOLATION, resize
+from tests.benchmarks.cost.live import live
 
 GRIDS = [
     ((4,), (13,)),
@@ -31,6 +33,22 @@ def test_maps_are_resized_as_torch_does_it(
     assert torch.allclose(found.double(), expected, rtol=0, atol=bound)
     assert not set(size) - {*found.shape[2:]}
     assert found.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+
+
+def test_maps_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    whole = resize(x, (9, 10, 11))
+    monkeypatch.setattr(ops, "_PART", 700)
+    assert torch.equal(resize(x, (9, 10, 11)), whole)
+    monkeypatch.setattr(ops, "_PART", 1)
+    assert torch.equal(resize(x, (9, 10, 11)), whole)
+
+
+def test_what_is_between_stays_small() -> None:
+    x = torch.randn(1, 8, 4, 4, 4)
+    size = (128, 128, 128)
+    made = 4 * 8 * 128**3
+    assert live(lambda: resize(x, size)) < 1.2 * made
 
 
 def test_what_is_equal_everywhere_stays_so() -> None:

@@ -74,7 +74,7 @@ def plot(measured: dict[str, dict[str, Curve]], path: Path) -> None:
         if by == "voxels":
             axis.set(xscale="log", yscale="log", ylabel="time [s]")
         else:
-            axis.set(ylim=(0, None), ylabel="time [forward passes]")
+            axis.set(ylim=(0, 1.1 * axis.get_ylim()[1]), ylabel="time [forward passes]")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from medsal.types import Features, Weights
 
-# How many numbers are interpolated at once: they stay in the processor's cache.
-_PART = 2**17
+# From how many numbers on a map is large, and how many of it are interpolated at once.
+_LARGE, _PART = 2**19, 2**15
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -52,9 +52,10 @@ def resize(x: Tensor, size: Sequence[int], shift: Sequence[float] | None = None)
         )
     # Interpolation in half precision is coarse, and missing on some devices.
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    moved = any(shift or ())
+    large = x.shape[:2].numel() * math.prod(size) >= _LARGE
     # On a CPU, torch's trilinear interpolation takes several times as long as one along each axis.
-    if not moved and (axes < 3 or x.device.type != "cpu"):
+    quicker = axes == 3 and large and x.device.type == "cpu"
+    if not quicker and not any(shift or ()):
         return F.interpolate(wide, size=tuple(size), mode=INTERPOLATION[axes], align_corners=False)
     # The last axis first: the larger the tensor, the longer its rows are.
     for axis, voxels, offset in [*zip(spatial(x), size, shift or (0.0,) * axes, strict=True)][::-1]:

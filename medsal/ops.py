@@ -72,8 +72,9 @@ def _resampled(x: Tensor, axis: int, voxels: int, shift: float) -> Tensor:
     high = (low + 1).clamp(max=cells - 1)
     share = (place - low).reshape(-1, *(1 for _ in range(x.ndim - axis - 1)))
     found = x.new_empty(*x.shape[:axis], voxels, *x.shape[axis + 1 :])
-    # Part by part: what is between stays small.
-    count = max(1, _PART * voxels // max(1, found.numel()))
+    # On a CPU part by part, and what is between stays small; elsewhere many calls take longer.
+    part = _PART if x.device.type == "cpu" else found.numel()
+    count = max(1, part * voxels // max(1, found.numel()))
     for start in range(0, voxels, count):
         here = slice(start, start + count)
         below, above = (x.index_select(axis, each[here]) for each in (low, high))

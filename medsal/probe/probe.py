@@ -209,9 +209,16 @@ class Probe:
         """
         lay.reject_script(self.model)
         with visiting(self.model, self._known) as found, torch.set_grad_enabled(gradients):
-            key, image = self._key(image, found), plain(image)
-            asked = (self.model, image, self.targets, key, self._asked, self._forward, self.record)
-            return Finding(*asked).taps(names or (), gradients)
+            finding = Finding(
+                self.model,
+                plain(image),
+                self.targets,
+                self._key(image, found),
+                self._asked,
+                self._forward,
+                self.record,
+            )
+            return finding.taps(names or (), gradients)
 
     def layers(self, image: Image) -> list[lay.Layer]:
         """Every layer that a forward pass meets, in the order in which they end."""
